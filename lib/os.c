@@ -216,3 +216,7 @@ llmo_status llmoi_os_thread_start(llmoi_thread *t, void (*fn)(void *), void *arg
 void llmoi_os_thread_join(llmoi_thread *t) {
     (void)pthread_join(t->id, NULL);
 }
+
+void llmoi_os_yield(void) {
+    (void)sched_yield();
+}

@@ -45,6 +45,7 @@ typedef struct llmoi_thread {
 } llmoi_thread;
 LLMOI_MUST_CHECK llmo_status llmoi_os_thread_start(llmoi_thread *t, void (*fn)(void *), void *arg, const char *name);
 void llmoi_os_thread_join(llmoi_thread *t);
+void llmoi_os_yield(void);
 static inline void llmoi_os_pause(void) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
