@@ -49,22 +49,23 @@ uint32_t llmoi_os_physical_cores(void) {
         return n < 1 ? 1 : (uint32_t)n;
     }
     uint32_t cores = 0;
-    for (int c = 0; c < CPU_SETSIZE; c++) {
-        if (!CPU_ISSET(c, &set)) continue;
+    for (unsigned c = 0; c < CPU_SETSIZE; c++) {
+        if (!CPU_ISSET((size_t)c, &set)) continue;
         /* a hyper-thread counts only if it is the first allowed one of its core */
         char path[96];
         char list[512];
-        (void)snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", c);
+        (void)snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%u/topology/thread_siblings_list", c);
         bool first = true;
         if (read_line(path, NULL, list, sizeof list)) {
             for (char *p = list; *p && first;) {
-                int lo = 0, hi = 0, used = 0;
-                if (sscanf(p, "%d%n", &lo, &used) != 1) break;
+                unsigned lo = 0, hi = 0;
+                int used = 0;
+                if (sscanf(p, "%u%n", &lo, &used) != 1) break;
                 p += used;
                 hi = lo;
-                if (*p == '-' && sscanf(p + 1, "%d%n", &hi, &used) == 1) p += 1 + used;
-                for (int s = lo; s <= hi && s < c; s++) {
-                    if (s >= 0 && s < CPU_SETSIZE && CPU_ISSET(s, &set)) first = false;
+                if (*p == '-' && sscanf(p + 1, "%u%n", &hi, &used) == 1) p += 1 + used;
+                for (unsigned s = lo; s <= hi && s < c; s++) {
+                    if (CPU_ISSET(s, &set)) first = false;
                 }
                 if (*p == ',') p++;
             }

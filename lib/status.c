@@ -31,13 +31,15 @@ llmo_status llmoi_fail(llmo_status st, const char *fmt, ...) {
 }
 
 void llmoi_fail_prefix(const char *fmt, ...) {
-    char text[LLMOI_MESSAGE_BYTES];
+    char text[2 * LLMOI_MESSAGE_BYTES];
     va_list ap;
     va_start(ap, fmt);
-    int n = vsnprintf(text, sizeof text, fmt, ap);
+    int n = vsnprintf(text, LLMOI_MESSAGE_BYTES - 4, fmt, ap);
     va_end(ap);
-    if (n < 0 || (size_t)n >= sizeof text) return;
-    (void)snprintf(text + n, sizeof text - (size_t)n, ": %s", message);
+    if (n < 0) return;
+    size_t len = strlen(text);
+    (void)snprintf(text + len, sizeof text - len, ": %s", message);
+    text[LLMOI_MESSAGE_BYTES - 1] = '\0';
     make_clean(text);
     memcpy(message, text, sizeof message);
 }
