@@ -29,7 +29,7 @@ typedef struct llmoi_exec {
 typedef struct llmoi_backend {
     const char *name;
     uint32_t n_devices;
-    const llmoi_device *devices;
+    void (*describe)(uint32_t device, llmoi_device *out);
     uint64_t (*free_bytes)(uint32_t device);
 
     const llmoi_matmul_row *rows; /* best first, the reference last */

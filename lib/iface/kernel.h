@@ -99,7 +99,8 @@ typedef struct llmoi_group {
 
 typedef enum llmoi_kv_elem { LLMOI_KV_ELEM_F16, LLMOI_KV_ELEM_F32 } llmoi_kv_elem;
 
-#define LLMOI_PAGE_TOKENS 64u
+#define LLMOI_PAGE_TOKENS  64u
+#define LLMOI_HEAD_DIM_MAX 1024u
 
 /* Key/value pages of one layer: page p holds K then V of LLMOI_PAGE_TOKENS tokens for all KV heads, (head, token, dim). */
 typedef struct llmoi_kv_layer {
