@@ -55,8 +55,8 @@ typedef struct llmoi_str {
 
 typedef struct llmoi_gguf llmoi_gguf; /* immutable after open; any thread */
 
-/* Parses the headers of n_parts sources (taken over on success: closed by llmoi_gguf_close; on failure they stay the
- * caller's). Everything in the header is checked before use; errors name the key or tensor and the byte offset. */
+/* Parses the headers of n_parts sources (copied and taken over on success: closed by llmoi_gguf_close, only the array
+ * itself stays the caller's to free; on failure all stays the caller's). mem must outlive the result. Everything in the header is checked before use; errors name the key or tensor and the byte offset. */
 LLMOI_MUST_CHECK llmo_status llmoi_gguf_open(llmoi_mem *mem, llmoi_source *parts, uint32_t n_parts, llmoi_gguf **out);
 void llmoi_gguf_close(llmoi_gguf *g);
 
@@ -94,7 +94,9 @@ LLMOI_MUST_CHECK llmo_status llmoi_gguf_array(const llmoi_gguf *g, const char *k
 LLMOI_MUST_CHECK llmo_status llmoi_gguf_array_i64(const llmoi_gguf *g, const char *key, uint64_t index, int64_t *out);
 LLMOI_MUST_CHECK llmo_status llmoi_gguf_array_f32(const llmoi_gguf *g, const char *key, uint64_t index, float *out);
 LLMOI_MUST_CHECK llmo_status llmoi_gguf_array_bool(const llmoi_gguf *g, const char *key, uint64_t index, bool *out);
-/* All strings of an array in one pass: out[count], pointing into the header. */
+LLMOI_MUST_CHECK llmo_status llmoi_gguf_array_string(const llmoi_gguf *g, const char *key, uint64_t index,
+                                                     llmoi_str *out);
+/* The first `count` strings of an array in one pass: out[count], pointing into the header. */
 LLMOI_MUST_CHECK llmo_status llmoi_gguf_array_strings(const llmoi_gguf *g, const char *key, llmoi_str *out,
                                                       uint64_t count);
 
