@@ -467,6 +467,7 @@ typedef struct llmo_context_stats {
     uint64_t busy_us;         /* time spent in steps */
 } llmo_context_stats;
 
+/* Counters since the context was created. Statuses: LLMO_E_ARG, LLMO_E_VERSION. */
 LLMO_API llmo_status llmo_context_get_stats(llmo_context *context, llmo_context_stats *stats);
 
 /* Makes the step, eval or generate call that is running on the context (or else the next one) return LLMO_E_CANCELLED
@@ -624,6 +625,7 @@ typedef struct llmo_generation_info {
     uint64_t decode_us;     /* time of passes for its generated tokens */
 } llmo_generation_info;
 
+/* Where a generation stands. Statuses: LLMO_E_ARG, LLMO_E_VERSION. */
 LLMO_API llmo_status llmo_generation_get_info(llmo_generation *generation, llmo_generation_info *info);
 
 /* Takes text that was generated and not read yet: at most cap bytes, whole UTF-8 characters only, into buf; *text_bytes
