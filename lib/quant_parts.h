@@ -13,19 +13,6 @@
 #undef X
 
 /* Types that this library does not write. */
-#define llmoi_encode_F32     NULL
-#define llmoi_encode_F16     NULL
-#define llmoi_encode_BF16    NULL
-#define llmoi_encode_Q4_0    NULL
-#define llmoi_encode_Q4_1    NULL
-#define llmoi_encode_Q5_0    NULL
-#define llmoi_encode_Q5_1    NULL
-#define llmoi_encode_Q8_0    NULL
-#define llmoi_encode_Q4_K    NULL
-#define llmoi_encode_Q5_K    NULL
-#define llmoi_encode_Q6_K    NULL
-#define llmoi_encode_IQ4_NL  NULL
-#define llmoi_encode_MXFP4   NULL
 #define llmoi_encode_Q2_K    NULL
 #define llmoi_encode_Q3_K    NULL
 #define llmoi_encode_IQ2_XXS NULL
@@ -48,8 +35,5 @@ extern const int8_t llmoi_values_fp4[16];
 
 /* 2^(e - 128): half the value of an E8M0 scale, for the doubled FP4 values. Every e is finite. */
 float llmoi_e8m0_half(uint8_t e);
-
-/* The 6-bit scales (first eight) and mins (last eight) of Q4_K and Q5_K. */
-void llmoi_scales_6bit(const uint8_t packed[12], uint8_t out[16]);
 
 #endif

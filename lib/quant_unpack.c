@@ -91,7 +91,7 @@ static inline void add_fifth_bit(const uint8_t qh[4], int8_t q[32]) {
 }
 
 static inline unsigned nibble_at(const uint8_t *x, size_t i) {
-    return x[i / 2] >> 4 * (i % 2) & 15u;
+    return (unsigned)x[i / 2] >> 4 * (i % 2) & 15;
 }
 
 /* --- blocks of 32, 64 and 128 ----------------------------------------------------------------------------------- */
@@ -247,7 +247,8 @@ void llmoi_unpack_Q3_K(const void *src, llmoi_span *dst, size_t n) {
     }
 }
 
-void llmoi_scales_6bit(const uint8_t packed[12], uint8_t out[16]) {
+/* The 6-bit scales (first eight) and mins (last eight) of Q4_K and Q5_K. */
+static void scales_6bit(const uint8_t packed[12], uint8_t out[16]) {
     for (size_t k = 0; k < 4; k++) {
         out[k] = packed[k] & 63;
         out[k + 8] = packed[k + 4] & 63;
@@ -259,7 +260,7 @@ void llmoi_scales_6bit(const uint8_t packed[12], uint8_t out[16]) {
 static void set_scales_6bit(llmoi_span *dst, uint16_t d_bits, uint16_t dmin_bits, const uint8_t packed[12]) {
     float d = llmoi_f16_to_f32(d_bits), dmin = llmoi_f16_to_f32(dmin_bits);
     uint8_t s[16];
-    llmoi_scales_6bit(packed, s);
+    scales_6bit(packed, s);
     for (size_t g = 0; g < 8; g++) set_group32(dst, g, d * (float)s[g], -(dmin * (float)s[g + 8]));
 }
 
@@ -372,7 +373,7 @@ void llmoi_unpack_IQ2_S(const void *src, llmoi_span *dst, size_t n) {
     TAKE(llmoi_block_iq2_s, b, src, 0);
     float d = llmoi_f16_to_f32(b.d);
     for (size_t k = 0; k < 32; k++) {
-        unsigned code = b.qs[k] | (b.qh[k / 4] >> 2 * (k % 4) & 3u) << 8;
+        unsigned code = b.qs[k] | ((unsigned)b.qh[k / 4] >> 2 * (k % 4) & 3) << 8;
         put_signed(dst->q + 8 * k, iq2_values(llmoi_grid_iq2_s[code]), b.signs[k]);
     }
     for (size_t g = 0; g < 16; g++) set_group16(dst, g, d * (0.5f + (float)nibble_at(b.scales, g)) * 0.25f, 0.0f);
@@ -435,7 +436,7 @@ void llmoi_unpack_IQ1_M(const void *src, llmoi_span *dst, size_t n) {
         put_iq1(dst->q + 8 * k, llmoi_grid_iq1[b.qs[k] | (high & 7) << 8], high >> 3);
     }
     for (size_t g = 0; g < 16; g++) {
-        unsigned s = b.scales[g / 4] >> 3 * (g % 4) & 7u;
+        unsigned s = (unsigned)b.scales[g / 4] >> 3 * (g % 4) & 7;
         set_group16(dst, g, d * (float)(2 * s + 1) * 0.125f, 0.0f);
     }
 }
@@ -446,7 +447,7 @@ void llmoi_unpack_IQ4_XS(const void *src, llmoi_span *dst, size_t n) {
     TAKE(llmoi_block_iq4_xs, b, src, 0);
     float d = llmoi_f16_to_f32(b.d);
     for (size_t g = 0; g < 8; g++) {
-        unsigned s = nibble_at(b.scales_l, g) | (b.scales_h >> 2 * g & 3u) << 4;
+        unsigned s = nibble_at(b.scales_l, g) | ((unsigned)b.scales_h >> 2 * g & 3) << 4;
         nibbles_by_list(b.qs + 16 * g, dst->q + 32 * g, 16, llmoi_values_iq4);
         set_group32(dst, g, d * (float)((int)s - 32), 0.0f);
     }
