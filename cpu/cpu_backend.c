@@ -31,15 +31,15 @@ typedef struct scratch {
     float *moe_out; /* (n_batch, n_embd) */
 } scratch;
 
-static void *carve(char **at, size_t bytes) {
-    char *p = *at;
+static void *carve(uintptr_t *at, size_t bytes) {
+    uintptr_t p = *at;
     *at += (bytes + 63) / 64 * 64;
-    return p;
+    return (void *)p;
 }
 
 /* Lays the scratch out from base and returns its size; the one place that knows it. */
-static size_t scratch_layout(const llmoi_dims *d, char *base, scratch *s) {
-    char *at = base;
+static size_t scratch_layout(const llmoi_dims *d, void *base, scratch *s) {
+    uintptr_t at = (uintptr_t)base;
     size_t n = d->n_batch, k = ((size_t)d->max_k + 31) / 32 * 32;
     s->normed = carve(&at, n * k * sizeof(float));
     s->q = carve(&at, n * k);
@@ -57,7 +57,7 @@ static size_t scratch_layout(const llmoi_dims *d, char *base, scratch *s) {
         s->moe_up = carve(&at, n * d->n_ff * sizeof(float));
         s->moe_out = carve(&at, n * d->n_embd * sizeof(float));
     }
-    return (size_t)(at - base);
+    return (size_t)(at - (uintptr_t)base);
 }
 
 static size_t scratch_bytes(const llmoi_dims *dims) {

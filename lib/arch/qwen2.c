@@ -1,0 +1,18 @@
+/* qwen2: Qwen 1.5, 2 and 2.5 dense. As llama, with biases on q, k, v and RoPE on halves. */
+#include "model.h"
+
+static llmo_status bind(llmo_model *m) {
+    LLMOI_TRY(llmoi_arch_common(m));
+    LLMOI_TRY(llmoi_arch_outer(m));
+    for (uint32_t i = 0; i < m->hp.n_layers; i++) {
+        llmoi_layer *l = &m->layers[i];
+        LLMOI_TRY(llmoi_arch_vec(m, (int32_t)i, "attn_norm.weight", m->hp.n_embd, true, &l->attn_norm));
+        LLMOI_TRY(llmoi_arch_attention(m, i));
+        l->attn.rope = LLMOI_ROPE_HALVES;
+        LLMOI_TRY(llmoi_arch_vec(m, (int32_t)i, "ffn_norm.weight", m->hp.n_embd, true, &l->ffn_norm));
+        LLMOI_TRY(llmoi_arch_ffn(m, i));
+    }
+    return LLMO_OK;
+}
+
+const llmoi_arch llmoi_arch_qwen2 = {"qwen2", bind};
