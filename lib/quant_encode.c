@@ -17,6 +17,18 @@ static float clamp(float x, float lo, float hi) {
     return x >= lo ? (x <= hi ? x : hi) : lo;
 }
 
+/* To the nearest integer, ties to even, for |x| <= 2^22; unlike rintf it vectorizes on any machine. */
+static float to_integer(float x) {
+    return x + 0x1.8p23f - 0x1.8p23f;
+}
+
+/* To the nearest integer, ties away from zero, as roundf. */
+static int away_from_zero(float x) {
+    int i = (int)x;
+    float rest = x - (float)i;
+    return i + (rest >= 0.5f) - (rest <= -0.5f);
+}
+
 static float inverse(float d) {
     return d != 0.0f ? 1.0f / d : 0.0f; /* infinite for a subnormal d; users clamp */
 }
@@ -149,7 +161,7 @@ void llmoi_encode_Q8_0(const float *src, void *dst, size_t n) {
         float d = fabsf(largest(x, 32)) / 127.0f, id = inverse(d);
         b.d = llmoi_f32_to_f16(d);
         /* -128 is never written: some readers cannot negate it */
-        for (size_t j = 0; j < 32; j++) b.qs[j] = (int8_t)clamp(roundf(x[j] * id), -127.0f, 127.0f);
+        for (size_t j = 0; j < 32; j++) b.qs[j] = (int8_t)away_from_zero(clamp(x[j] * id, -127.0f, 127.0f));
         PUT(dst, i, b);
     }
 }
@@ -157,38 +169,35 @@ void llmoi_encode_Q8_0(const float *src, void *dst, size_t n) {
 /* --- search: symmetric, one scale over 16 or 32 elements -----------------------------------------------------------
  */
 
-/* Nearest code of the ascending list to x, as an index. */
-static uint8_t nearest_iq4(float x) {
-    unsigned lo = 0;
-    for (unsigned step = 8; step; step /= 2) {
-        if (x >= (float)llmoi_values_iq4[lo + step]) lo += step;
+/* Writes the value nearest to x * id for each of n <= 32 elements. */
+typedef void (*nearest_fn)(const float *x, float id, size_t n, float *values);
+
+/* Walks the ascending list by thresholds: a fixed count of compares, so that the loop over elements vectorizes. */
+static void nearest_iq4(const float *x, float id, size_t n, float *values) {
+    for (size_t j = 0; j < n; j++) values[j] = (float)llmoi_values_iq4[0];
+    for (size_t k = 1; k < 16; k++) {
+        float value = (float)llmoi_values_iq4[k], middle = 0.5f * ((float)llmoi_values_iq4[k - 1] + value);
+        for (size_t j = 0; j < n; j++) values[j] = x[j] * id > middle ? value : values[j];
     }
-    if (lo == 15) return 15;
-    float below = x - (float)llmoi_values_iq4[lo], above = (float)llmoi_values_iq4[lo + 1] - x;
-    return (uint8_t)(below <= above ? lo : lo + 1);
 }
 
-static float iq4_value(float x) {
-    return (float)llmoi_values_iq4[nearest_iq4(x)];
-}
-
-static float q6_value(float x) {
-    return rintf(clamp(x, -32.0f, 31.0f));
+static void nearest_q6(const float *x, float id, size_t n, float *values) {
+    for (size_t j = 0; j < n; j++) values[j] = to_integer(clamp(x[j] * id, -32.0f, 31.0f));
 }
 
 /* The scale of least squared error for x ~ scale * value, among those that put the largest element near either end of
  * the values (lowest < 0 < highest), each refined to the least-squares scale of the values it selects. */
-static float search_scale(const float *x, size_t n, float (*value)(float), float lowest, float highest) {
-    float max = clamp(largest(x, n), -FLT_MAX, FLT_MAX), best_scale = 0.0f, best = 0.0f;
+static float search_scale(const float *x, size_t n, nearest_fn nearest, float lowest, float highest) {
+    float v[32], max = clamp(largest(x, n), -FLT_MAX, FLT_MAX), best_scale = 0.0f, best = 0.0f;
     if (max == 0.0f) return 0.0f;
     for (int end = 0; end < 2; end++) {
-        for (int t = -9; t <= 9; t++) {
-            float id = (end ? highest : lowest) * (1.0f + 0.0125f * (float)t) / max;
+        for (int t = -5; t <= 5; t++) {
+            float id = (end ? highest : lowest) * (1.0f + 0.02f * (float)t) / max;
             float xv = 0.0f, vv = 0.0f;
+            nearest(x, id, n, v);
             for (size_t j = 0; j < n; j++) {
-                float v = value(x[j] * id);
-                xv += x[j] * v;
-                vv += v * v;
+                xv += x[j] * v[j];
+                vv += v[j] * v[j];
             }
             /* the squared error is sum x^2 - xv^2 / vv */
             if (vv > 0.0f && xv * xv > best * vv) {
@@ -200,13 +209,20 @@ static float search_scale(const float *x, size_t n, float (*value)(float), float
     return best_scale;
 }
 
+static uint8_t iq4_code(float value) {
+    unsigned k = 0;
+    while (k < 15 && (float)llmoi_values_iq4[k] < value) k++;
+    return (uint8_t)k;
+}
+
 void llmoi_encode_IQ4_NL(const float *src, void *dst, size_t n) {
     for (size_t i = 0; i < n / 32; i++) {
         const float *x = src + 32 * i;
         llmoi_block_iq4_nl b;
         uint8_t codes[32];
-        float id = inverse(to_half(search_scale(x, 32, iq4_value, -127.0f, 113.0f), &b.d));
-        for (size_t j = 0; j < 32; j++) codes[j] = nearest_iq4(x[j] * id);
+        float values[32];
+        nearest_iq4(x, inverse(to_half(search_scale(x, 32, nearest_iq4, -127.0f, 113.0f), &b.d)), 32, values);
+        for (size_t j = 0; j < 32; j++) codes[j] = iq4_code(values[j]);
         put_nibbles(codes, b.qs, 16);
         PUT(dst, i, b);
     }
@@ -256,39 +272,20 @@ void llmoi_encode_MXFP4(const float *src, void *dst, size_t n) {
     }
 }
 
-static double q6_error(const float *x, float scale) {
-    float id = inverse(scale);
-    double sum = 0.0;
-    for (size_t j = 0; j < 16; j++) {
-        double err = (double)x[j] - (double)scale * (double)q6_value(x[j] * id);
-        sum += err * err;
-    }
-    return sum;
-}
-
 void llmoi_encode_Q6_K(const float *src, void *dst, size_t n) {
     for (size_t i = 0; i < n / 256; i++) {
         const float *x = src + 256 * i;
         llmoi_block_q6_k b = {0};
         float scales[16];
         uint8_t codes[256];
-        for (size_t g = 0; g < 16; g++) scales[g] = search_scale(x + 16 * g, 16, q6_value, -32.0f, 31.0f);
+        for (size_t g = 0; g < 16; g++) scales[g] = search_scale(x + 16 * g, 16, nearest_q6, -32.0f, 31.0f);
         float d = to_half(largest(scales, 16) / -128.0f, &b.d), id = inverse(d);
         for (size_t g = 0; g < 16; g++) {
-            /* the stored scale is coarse: one of its neighbours may fit better */
-            int center = (int)clamp(rintf(scales[g] * id), -128.0f, 127.0f), chosen = center;
-            double best = q6_error(x + 16 * g, d * (float)center);
-            for (int s = center - 1; s <= center + 1; s += 2) {
-                if (s < -128 || s > 127) continue;
-                double err = q6_error(x + 16 * g, d * (float)s);
-                if (err < best) {
-                    best = err;
-                    chosen = s;
-                }
-            }
+            int chosen = (int)to_integer(clamp(scales[g] * id, -128.0f, 127.0f));
             b.scales[g] = (int8_t)chosen;
-            float q_id = inverse(d * (float)chosen);
-            for (size_t j = 16 * g; j < 16 * g + 16; j++) codes[j] = (uint8_t)(q6_value(x[j] * q_id) + 32.0f);
+            float values[16];
+            nearest_q6(x + 16 * g, inverse(d * (float)chosen), 16, values);
+            for (size_t j = 0; j < 16; j++) codes[16 * g + j] = (uint8_t)(values[j] + 32.0f);
         }
         for (size_t c = 0; c < 2; c++) {
             put_nibbles(codes + 128 * c, b.ql + 64 * c, 64);
@@ -312,7 +309,7 @@ static double affine_error(const float *x, affine a, float top) {
     float id = inverse(a.scale);
     double sum = 0.0;
     for (size_t j = 0; j < 32; j++) {
-        float q = rintf(clamp((x[j] + a.min) * id, 0.0f, top));
+        float q = to_integer(clamp((x[j] + a.min) * id, 0.0f, top));
         double err = (double)x[j] + (double)a.min - (double)a.scale * (double)q;
         sum += err * err;
     }
@@ -323,7 +320,7 @@ static double affine_error(const float *x, affine a, float top) {
 static affine refine(const float *x, float lo, float id, float top) {
     double sx = 0.0, sq = 0.0, sqq = 0.0, sxq = 0.0;
     for (size_t j = 0; j < 32; j++) {
-        double q = (double)rintf(clamp((x[j] - lo) * id, 0.0f, top));
+        double q = (double)to_integer(clamp((x[j] - lo) * id, 0.0f, top));
         sx += (double)x[j];
         sq += q;
         sqq += q * q;
@@ -361,8 +358,8 @@ static affine search_affine(const float *x, float top) {
 
 /* The 6-bit scale and min nearest to a, or neighbours of them that fit x better. */
 static void choose_6bit(const float *x, affine a, float d, float dmin, float top, uint8_t *scale, uint8_t *min) {
-    int s0 = (int)rintf(clamp(a.scale * inverse(d), 0.0f, 63.0f));
-    int m0 = (int)rintf(clamp(a.min * inverse(dmin), 0.0f, 63.0f));
+    int s0 = (int)to_integer(clamp(a.scale * inverse(d), 0.0f, 63.0f));
+    int m0 = (int)to_integer(clamp(a.min * inverse(dmin), 0.0f, 63.0f));
     double best = INFINITY;
     *scale = (uint8_t)s0;
     *min = (uint8_t)m0;
@@ -394,7 +391,8 @@ static void encode_6bit(const float *x, float top, uint16_t *d_bits, uint16_t *d
     for (size_t g = 0; g < 8; g++) {
         choose_6bit(x + 32 * g, a[g], d, dmin, top, &s[g], &m[g]);
         float id = inverse(d * (float)s[g]), min = dmin * (float)m[g];
-        for (size_t j = 32 * g; j < 32 * g + 32; j++) codes[j] = (uint8_t)rintf(clamp((x[j] + min) * id, 0.0f, top));
+        for (size_t j = 32 * g; j < 32 * g + 32; j++)
+            codes[j] = (uint8_t)to_integer(clamp((x[j] + min) * id, 0.0f, top));
     }
     for (size_t k = 0; k < 4; k++) {
         packed[k] = (uint8_t)(s[k] | s[k + 4] >> 4 << 6);

@@ -19,11 +19,17 @@ static inline uint32_t as_bits(float f) {
     return bits;
 }
 
+/* With masks for branches, so that loops over it vectorize. */
+static inline float half_to_float(uint16_t h) {
+    uint32_t sign = (h & 0x8000u) << 16, rest = h & 0x7fffu, bias = (127u - 15u) << 23;
+    uint32_t is_special = 0u - (rest >= 0x7c00), is_subnormal = 0u - (rest < 0x0400);
+    uint32_t subnormal = as_bits((float)(int32_t)rest * 0x1p-24f);
+    uint32_t other = (rest << 13) + bias + (bias & is_special); /* infinity and NaN: exponent 31 to 255 */
+    return as_float(sign | (subnormal & is_subnormal) | (other & ~is_subnormal));
+}
+
 float llmoi_f16_to_f32(uint16_t h) {
-    uint32_t sign = (h & 0x8000u) << 16, rest = h & 0x7fffu;
-    if (rest >= 0x7c00) return as_float(sign | 0x7f800000u | (rest & 0x3ff) << 13);
-    if (rest >= 0x0400) return as_float(sign | ((rest << 13) + ((127u - 15u) << 23)));
-    return as_float(sign | as_bits((float)rest * 0x1p-24f)); /* subnormal half */
+    return half_to_float(h);
 }
 
 uint16_t llmoi_f32_to_f16(float f) {
@@ -79,7 +85,7 @@ static void decode_halves(const void *src, float *dst, size_t n) {
     for (size_t i = 0; i < n; i++) {
         uint16_t h;
         memcpy(&h, in + 2 * i, 2);
-        dst[i] = llmoi_f16_to_f32(h);
+        dst[i] = half_to_float(h);
     }
 }
 

@@ -208,8 +208,11 @@ void llmoi_unpack_Q2_0(const void *src, llmoi_span *dst, size_t n) {
     clear_tail(dst, n);
     for (size_t i = 0; i < n / 64; i++) {
         TAKE(llmoi_block_q2_0, b, src, i);
-        for (size_t j = 0; j < 64; j++) {
-            dst->q[64 * i + j] = (int8_t)((b.qs[j / 4] >> 2 * (j % 4) & 3) - 1);
+        for (size_t j = 0; j < 8; j++) {
+            uint64_t v = spread_pairs((uint16_t)(b.qs[2 * j] | b.qs[2 * j + 1] << 8));
+            v = (v + 0x7f7f7f7f7f7f7f7fu) ^
+                0x8080808080808080u; /* minus 1, as unsigned + 128 so that no byte borrows */
+            memcpy(dst->q + 64 * i + 8 * j, &v, 8);
         }
         for (size_t g = 0; g < 2; g++) set_group32(dst, 2 * i + g, llmoi_f16_to_f32(b.d), 0.0f);
     }

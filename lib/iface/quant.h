@@ -1,4 +1,4 @@
-/* Block types: structs as in the file, the table made from quant.def, reference decode, encode and integer form.
+/* Block types: structs as in the file (quant_blocks.h), the table made from quant.def, reference decode, encode and integer form.
  * Sizes, names and numbers exist here only. Shared by lib, cpu and cuda. */
 #ifndef LLMOI_QUANT_H
 #define LLMOI_QUANT_H

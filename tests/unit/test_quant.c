@@ -140,6 +140,33 @@ static void unpack_reproduces_decode(void **state) {
     free_vectors(v, n);
 }
 
+/* Scales that the vectors lack. FP4 code 2 is 1. */
+static void decode_of_special_scales(void **state) {
+    (void)state;
+    float out[64];
+    llmoi_block_nvfp4 nv = {.d = {0x7f, 0x7e, 0x01, 0x38}};
+    memset(nv.qs, 0x22, sizeof nv.qs);
+    llmoi_type_find(LLMOI_TYPE_NVFP4)->decode(&nv, out, 64);
+    assert_true(out[0] == 0.0f); /* the NaN of E4M3 counts as zero */
+    assert_true(out[16] == 448.0f);
+    assert_true(out[32] == 0x1p-9f);
+    assert_true(out[48] == 1.0f);
+
+    static const uint8_t e[] = {0, 1, 2, 127, 254, 255};
+    static const float want[] = {0x1p-127f, 0x1p-126f, 0x1p-125f, 1.0f, 0x1p127f, INFINITY};
+    for (size_t i = 0; i < sizeof e; i++) {
+        llmoi_block_mxfp4 mx = {.e = e[i]};
+        memset(mx.qs, 0x22, sizeof mx.qs);
+        llmoi_type_find(LLMOI_TYPE_MXFP4)->decode(&mx, out, 32);
+        assert_true(out[0] == want[i]);
+    }
+
+    llmoi_block_q4_k k = {.d = 0x7e00, .dmin = 0x3c00}; /* a NaN scale stays one */
+    float row[256];
+    llmoi_type_find(LLMOI_TYPE_Q4_K)->decode(&k, row, 256);
+    for (size_t j = 0; j < 256; j++) assert_true(isnan(row[j]));
+}
+
 /* --- encode --------------------------------------------------------------------------------------------------------
  */
 
@@ -179,6 +206,24 @@ static void encode_matches_reference_rows(void **state) {
     assert_int_equal(checked, sizeof exact / sizeof exact[0]);
     free(source);
     free_vectors(v, n);
+}
+
+/* Where the vectors have no example: ties, NaN. */
+static void encode_rounds_ties_away_and_takes_nan(void **state) {
+    (void)state;
+    float x[32] = {127.0f, 0.5f, -0.5f, 2.5f, -2.5f, 0.49999997f, NAN, 126.5f};
+    static const int8_t want[] = {127, 1, -1, 3, -3, 0, -127, 127};
+    llmoi_block_q8_0 b;
+    llmoi_type_find(LLMOI_TYPE_Q8_0)->encode(x, &b, 32);
+    assert_true(llmoi_f16_to_f32(b.d) == 1.0f);
+    for (size_t j = 0; j < sizeof want; j++) assert_int_equal(b.qs[j], want[j]);
+
+    float y[32] = {-8.0f, NAN, 0.5f, -0.5f, 7.0f};
+    static const uint8_t nibbles[] = {0, 0, 9, 8, 15};
+    llmoi_block_q4_0 c;
+    llmoi_type_find(LLMOI_TYPE_Q4_0)->encode(y, &c, 32);
+    assert_true(llmoi_f16_to_f32(c.d) == 1.0f);
+    for (size_t j = 0; j < sizeof nibbles; j++) assert_int_equal(c.qs[j] & 15, nibbles[j]);
 }
 
 static double rms_error(const float *a, const float *b, size_t n) {
@@ -430,10 +475,16 @@ static void type_table_is_consistent(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(decode_matches_vectors),         cmocka_unit_test(unpack_reproduces_decode),
-        cmocka_unit_test(encode_matches_reference_rows),  cmocka_unit_test(encode_error_is_reported),
-        cmocka_unit_test(encode_handles_plain_extremes),  cmocka_unit_test(random_bits_are_safe),
-        cmocka_unit_test(half_conversions_round_to_even), cmocka_unit_test(type_table_is_consistent),
+        cmocka_unit_test(decode_matches_vectors),
+        cmocka_unit_test(unpack_reproduces_decode),
+        cmocka_unit_test(decode_of_special_scales),
+        cmocka_unit_test(encode_matches_reference_rows),
+        cmocka_unit_test(encode_rounds_ties_away_and_takes_nan),
+        cmocka_unit_test(encode_error_is_reported),
+        cmocka_unit_test(encode_handles_plain_extremes),
+        cmocka_unit_test(random_bits_are_safe),
+        cmocka_unit_test(half_conversions_round_to_even),
+        cmocka_unit_test(type_table_is_consistent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
