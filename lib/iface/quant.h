@@ -1,5 +1,5 @@
-/* Block types: structs as in the file (quant_blocks.h), the table made from quant.def, reference decode, encode and integer form.
- * Sizes, names and numbers exist here only. Shared by lib, cpu and cuda. */
+/* Block types: structs as in the file (quant_blocks.h), the table made from quant.def, reference decode, encode and
+ * integer form. Sizes, names and numbers exist here only. Shared by lib, cpu and cuda. */
 #ifndef LLMOI_QUANT_H
 #define LLMOI_QUANT_H
 
@@ -34,8 +34,8 @@ typedef struct llmoi_type_info {
     const char *name;
     uint32_t block_elems;
     uint32_t block_bytes;
-    uint32_t group;      /* see quant.def; 0: float type */
-    bool has_offset;     /* some offset may be non-zero */
+    uint32_t group;  /* see quant.def; 0: float type */
+    bool has_offset; /* some offset may be non-zero */
     /* n elements (a multiple of block_elems) of a row, exact to the bit in f32 as the format defines them, with no
      * fused multiply-add. src has any alignment. */
     void (*decode)(const void *src, float *dst, size_t n);
@@ -60,7 +60,8 @@ static inline size_t llmoi_row_bytes(const llmoi_type_info *t, uint64_t n) {
     return (size_t)bytes;
 }
 
-/* IEEE half and bfloat16 <-> float: exact one way, round to nearest even the other; NaN stays NaN, any bits are safe. */
+/* IEEE half and bfloat16 <-> float: exact one way, round to nearest even the other; NaN stays NaN, any bits are safe.
+ */
 float llmoi_f16_to_f32(uint16_t h);
 uint16_t llmoi_f32_to_f16(float f);
 float llmoi_bf16_to_f32(uint16_t h);
