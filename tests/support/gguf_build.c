@@ -26,12 +26,16 @@ void gb_raw(gguf_builder *b, const void *bytes, size_t n) {
     put(&b->kv, &b->kv_len, &b->kv_cap, bytes, n);
 }
 
-static void key(gguf_builder *b, const char *k, uint32_t type) {
-    uint64_t n = strlen(k);
+void gb_key(gguf_builder *b, const char *name, size_t name_len, uint32_t kind) {
+    uint64_t n = name_len;
     gb_raw(b, &n, 8);
-    gb_raw(b, k, n);
-    gb_raw(b, &type, 4);
+    gb_raw(b, name, name_len);
+    gb_raw(b, &kind, 4);
     b->n_kv++;
+}
+
+static void key(gguf_builder *b, const char *k, uint32_t type) {
+    gb_key(b, k, strlen(k), type);
 }
 
 static void str(gguf_builder *b, const char *s, uint64_t n) {
@@ -78,6 +82,11 @@ static void array(gguf_builder *b, const char *k, uint32_t elem, uint64_t n) {
     gb_raw(b, &n, 8);
 }
 
+void gb_arr(gguf_builder *b, const char *name, uint32_t elem, uint64_t n, const void *bytes, size_t n_bytes) {
+    array(b, name, elem, n);
+    gb_raw(b, bytes, n_bytes);
+}
+
 void gb_arr_str(gguf_builder *b, const char *k, const char *const *s, uint64_t n) {
     array(b, k, 8, n);
     for (uint64_t i = 0; i < n; i++) str(b, s[i], strlen(s[i]));
@@ -101,19 +110,28 @@ static void pad(unsigned char **p, size_t *len, size_t *cap, size_t base, size_t
     }
 }
 
-void gb_tensor(gguf_builder *b, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *dims,
-               const void *bytes, size_t n_bytes) {
-    uint64_t n = strlen(name);
-    pad(&b->data, &b->data_len, &b->data_cap, 0, b->alignment);
-    uint64_t offset = b->data_len;
+void gb_info(gguf_builder *b, const char *name, size_t name_len, uint32_t type, uint32_t n_dims, const uint64_t *dims,
+             uint64_t offset) {
+    uint64_t n = name_len;
     put(&b->infos, &b->infos_len, &b->infos_cap, &n, 8);
-    put(&b->infos, &b->infos_len, &b->infos_cap, name, n);
+    put(&b->infos, &b->infos_len, &b->infos_cap, name, name_len);
     put(&b->infos, &b->infos_len, &b->infos_cap, &n_dims, 4);
     put(&b->infos, &b->infos_len, &b->infos_cap, dims, n_dims * 8u);
     put(&b->infos, &b->infos_len, &b->infos_cap, &type, 4);
     put(&b->infos, &b->infos_len, &b->infos_cap, &offset, 8);
-    put(&b->data, &b->data_len, &b->data_cap, bytes, n_bytes);
     b->n_tensors++;
+}
+
+uint64_t gb_data(gguf_builder *b, const void *bytes, size_t n_bytes) {
+    pad(&b->data, &b->data_len, &b->data_cap, 0, b->alignment);
+    uint64_t offset = b->data_len;
+    put(&b->data, &b->data_len, &b->data_cap, bytes, n_bytes);
+    return offset;
+}
+
+void gb_tensor(gguf_builder *b, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *dims,
+               const void *bytes, size_t n_bytes) {
+    gb_info(b, name, strlen(name), type, n_dims, dims, gb_data(b, bytes, n_bytes));
 }
 
 unsigned char *gb_finish(gguf_builder *b, size_t *size) {
