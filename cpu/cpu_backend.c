@@ -24,8 +24,8 @@ typedef struct scratch {
     float *share;     /* (n_batch, n_experts_used) their weights */
     uint32_t *list;   /* (n_batch) tokens of the expert at hand */
     float *list_share;
-    float *moe_x;   /* (n_batch, n_embd) */
-    float *moe_in;  /* (n_batch, n_embd) rows gathered for one expert */
+    float *moe_x;    /* (n_batch, n_embd) */
+    float *moe_in;   /* (n_batch, n_embd) rows gathered for one expert */
     float *moe_gate; /* (n_batch, n_ff) */
     float *moe_up;
     float *moe_out; /* (n_batch, n_embd) */
@@ -45,18 +45,17 @@ static size_t scratch_layout(const llmoi_dims *d, void *base, scratch *s) {
     s->q = carve(&at, n * k);
     s->scale = carve(&at, n * k / 32 * sizeof(float));
     s->sum16 = carve(&at, n * k / 16 * sizeof(int16_t));
-    if (d->n_experts) {
-        s->router = carve(&at, n * d->n_experts * sizeof(float));
-        s->expert = carve(&at, n * d->n_experts_used * sizeof(uint32_t));
-        s->share = carve(&at, n * d->n_experts_used * sizeof(float));
-        s->list = carve(&at, n * sizeof(uint32_t));
-        s->list_share = carve(&at, n * sizeof(float));
-        s->moe_x = carve(&at, n * d->n_embd * sizeof(float));
-        s->moe_in = carve(&at, n * d->n_embd * sizeof(float));
-        s->moe_gate = carve(&at, n * d->n_ff * sizeof(float));
-        s->moe_up = carve(&at, n * d->n_ff * sizeof(float));
-        s->moe_out = carve(&at, n * d->n_embd * sizeof(float));
-    }
+    n = d->n_experts ? n : 0; /* the rest takes nothing in a dense model */
+    s->router = carve(&at, n * d->n_experts * sizeof(float));
+    s->expert = carve(&at, n * d->n_experts_used * sizeof(uint32_t));
+    s->share = carve(&at, n * d->n_experts_used * sizeof(float));
+    s->list = carve(&at, n * sizeof(uint32_t));
+    s->list_share = carve(&at, n * sizeof(float));
+    s->moe_x = carve(&at, n * d->n_embd * sizeof(float));
+    s->moe_in = carve(&at, n * d->n_embd * sizeof(float));
+    s->moe_gate = carve(&at, n * d->n_ff * sizeof(float));
+    s->moe_up = carve(&at, n * d->n_ff * sizeof(float));
+    s->moe_out = carve(&at, n * d->n_embd * sizeof(float));
     return (size_t)(at - (uintptr_t)base);
 }
 

@@ -3,9 +3,19 @@
 
 #include <stdio.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+/* clang's __builtin_cpu_supports does not know it. That the OS saves the registers is said by "avx2". */
+static bool has_f16c(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 bool llmoi_cpu_has_fma(void) {
 #if defined(__x86_64__)
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 #else
     return false;
 #endif

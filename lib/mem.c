@@ -56,7 +56,7 @@ void *llmoi_alloc(llmoi_mem *m, llmoi_tag tag, size_t bytes) {
     block_header *h = NULL;
     if (llmoi_add_ok(bytes, sizeof *h + LLMOI_ALIGN, &total)) h = take(m, total - LLMOI_ALIGN, &from_pages);
     if (!h) {
-        (void)llmoi_fail(LLMO_E_NOMEM, "out of memory: %zu bytes for %s", bytes, llmo_purpose_name(tag));
+        (void)llmoi_fail(LLMO_E_NOMEM, "out of memory: %zu bytes for %s", bytes, llmo_purpose_name((int32_t)tag));
         return NULL;
     }
     h->payload_bytes = bytes;

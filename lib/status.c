@@ -19,7 +19,7 @@ static void make_clean(char *s) {
     if (i > 0 && (unsigned char)s[i - 1] >= 0xc0) s[i - 1] = '\0';
 }
 
-llmo_status llmoi_fail(llmo_status st, const char *fmt, ...) {
+llmo_status(llmoi_fail)(llmo_status st, const char *fmt, ...) {
     char text[LLMOI_MESSAGE_BYTES];
     va_list ap;
     va_start(ap, fmt);

@@ -12,6 +12,10 @@
  * or argument. Text taken from a file goes through "%.*s" with a bounded length; control characters are replaced. */
 __attribute__((format(printf, 2, 3), cold)) llmo_status llmoi_fail(llmo_status st, const char *fmt, ...);
 
+#ifdef __clang_analyzer__ /* so that it knows that a failure is never LLMO_OK */
+#define llmoi_fail(st, ...) ((void)llmoi_fail(st, __VA_ARGS__), (st))
+#endif
+
 /* Puts "prefix: " in front of the sentence recorded last, e.g. the path of the file that was being read. */
 __attribute__((format(printf, 1, 2), cold)) void llmoi_fail_prefix(const char *fmt, ...);
 
