@@ -23,6 +23,9 @@ sh examples/install-deps.sh
 echo "== Building"
 sh examples/build.sh release
 
-prompt="Once upon a time"
+case $model in
+*tavern*) prompt="The old innkeeper looks up and says:" ;;
+*) prompt="Once upon a time" ;;
+esac
 echo "== Running: build/llmo run -m $model -p \"$prompt\" -n 120 --temp 0"
 exec build/llmo run -m "$model" -p "$prompt" -n 120 --temp 0

@@ -10,7 +10,7 @@ need() { # PACKAGE COMMAND...: PACKAGE is missing unless COMMAND succeeds
     "$@" >/dev/null 2>&1 || missing="$missing $package"
 }
 has() { command -v "$1"; }
-cmake_new() { cmake --version | awk 'NR == 1 { split($3, v, "."); exit !(v[1] > 3 || (v[1] == 3 && v[2] >= 25)) }'; }
+cmake_new() { cmake --version | awk 'NR == 1 { split($3, v, ".") } END { exit !(v[1] > 3 || (v[1] == 3 && v[2] >= 25)) }'; }
 compiles() { # HEADER...: a C program can include them
     for h in "$@"; do printf '#include <%s>\n' "$h"; done | cc -E - -o /dev/null
 }
