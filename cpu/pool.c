@@ -136,8 +136,10 @@ void llmoi_pool_run(llmoi_pool *p, llmoi_job job, void *arg) {
         start_round(p);
         job(arg, 0, p->n_threads);
         for (uint32_t i = 0; atomic_load_explicit(&p->n_running, memory_order_acquire) != 0; i++) {
-            if (i < SPIN_ROUNDS) llmoi_os_pause();
-            else llmoi_os_yield(); /* more threads than free cores: let the workers run */
+            if (i < SPIN_ROUNDS)
+                llmoi_os_pause();
+            else
+                llmoi_os_yield(); /* more threads than free cores: let the workers run */
         }
     }
     (void)pthread_mutex_unlock(&p->turn);

@@ -266,23 +266,23 @@ LLMO_API const char *llmo_model_error(llmo_model *model);
 typedef struct llmo_model_info {
     uint32_t struct_size;
     uint32_t n_layers;
-    uint32_t n_embd;           /* width of the residual stream, elements */
-    uint32_t n_vocab;          /* tokens */
-    uint32_t n_heads;          /* query heads */
-    uint32_t n_kv_heads;       /* key/value heads */
-    uint32_t head_dim;         /* elements per head */
-    uint32_t n_ff;             /* hidden neurons of the (dense) feed-forward part */
-    uint32_t n_experts;        /* 0 for a dense model */
-    uint32_t n_experts_used;   /* per token */
-    uint32_t n_ctx_train;      /* tokens of context the model was trained for */
+    uint32_t n_embd;         /* width of the residual stream, elements */
+    uint32_t n_vocab;        /* tokens */
+    uint32_t n_heads;        /* query heads */
+    uint32_t n_kv_heads;     /* key/value heads */
+    uint32_t head_dim;       /* elements per head */
+    uint32_t n_ff;           /* hidden neurons of the (dense) feed-forward part */
+    uint32_t n_experts;      /* 0 for a dense model */
+    uint32_t n_experts_used; /* per token */
+    uint32_t n_ctx_train;    /* tokens of context the model was trained for */
     uint32_t n_tensors;
-    uint64_t n_params;         /* weights, elements */
-    uint64_t weights_bytes;    /* tensor data as stored */
-    uint64_t file_bytes;       /* all parts together */
-    char architecture[64];     /* "llama" */
-    char name[128];            /* general.name, may be empty */
-    char type[32];             /* most common matrix type by bytes, "Q4_K" */
-    char tokenizer[64];        /* "llama", "gpt2/llama-bpe", ... */
+    uint64_t n_params;      /* weights, elements */
+    uint64_t weights_bytes; /* tensor data as stored */
+    uint64_t file_bytes;    /* all parts together */
+    char architecture[64];  /* "llama" */
+    char name[128];         /* general.name, may be empty */
+    char type[32];          /* most common matrix type by bytes, "Q4_K" */
+    char tokenizer[64];     /* "llama", "gpt2/llama-bpe", ... */
 } llmo_model_info;
 
 /* Facts from the header. Statuses: LLMO_E_ARG, LLMO_E_VERSION. */
@@ -299,7 +299,7 @@ LLMO_API llmo_status llmo_model_meta_text(llmo_model *model, const char *key, ch
 typedef struct llmo_tensor_info {
     uint32_t struct_size;
     uint32_t n_dims;
-    uint64_t dims[4];  /* dims[0] is the contiguous one; unused ones are 1 */
+    uint64_t dims[4]; /* dims[0] is the contiguous one; unused ones are 1 */
     uint64_t n_bytes;
     uint64_t file_offset; /* of the data, in its part */
     uint32_t part;        /* 0-based number of the file */
@@ -381,9 +381,9 @@ typedef struct llmo_plan_params {
     /* Layers for the GPU: LLMO_GPU_LAYERS_AUTO (as many as help and fit), or a number, counted from the last layer. More
      * than there are means all. What cannot be had stays on the CPU, and llmo_plan_note says why. */
     int32_t gpu_layers;
-    uint32_t reserved0;          /* 0 */
-    uint64_t vram_budget_bytes;  /* per GPU; LLMO_BYTES_UNLIMITED: what is free */
-    uint64_t ram_budget_bytes;   /* LLMO_BYTES_UNLIMITED: no limit; a plan that needs more is LLMO_E_BUDGET */
+    uint32_t reserved0;         /* 0 */
+    uint64_t vram_budget_bytes; /* per GPU; LLMO_BYTES_UNLIMITED: what is free */
+    uint64_t ram_budget_bytes;  /* LLMO_BYTES_UNLIMITED: no limit; a plan that needs more is LLMO_E_BUDGET */
 } llmo_plan_params;
 
 LLMO_API void llmo_plan_params_init(llmo_plan_params *params);
@@ -407,15 +407,15 @@ LLMO_API const char *llmo_plan_note(const llmo_plan *plan, uint32_t index);
 /* One matmul of the model. */
 typedef struct llmo_site_info {
     uint32_t struct_size;
-    int32_t layer;         /* 0.., or -1 outside the layers */
-    uint32_t device;       /* that runs it */
-    uint32_t n_declined;   /* rows that come before the chosen one and declined */
-    uint64_t rows;         /* shape in memory order: (rows, k) */
+    int32_t layer;       /* 0.., or -1 outside the layers */
+    uint32_t device;     /* that runs it */
+    uint32_t n_declined; /* rows that come before the chosen one and declined */
+    uint64_t rows;       /* shape in memory order: (rows, k) */
     uint64_t k;
-    uint64_t n_bytes;      /* weight bytes read per pass */
-    char tensor[128];      /* "blk.0.attn_q.weight" */
-    char type[20];         /* "Q4_K" */
-    char row[44];          /* the kernel that runs it, "cpu-ref-q8" */
+    uint64_t n_bytes; /* weight bytes read per pass */
+    char tensor[128]; /* "blk.0.attn_q.weight" */
+    char type[20];    /* "Q4_K" */
+    char row[44];     /* the kernel that runs it, "cpu-ref-q8" */
 } llmo_site_info;
 
 /* Number of matmuls, and the index-th one. */
@@ -456,8 +456,8 @@ LLMO_API uint64_t llmo_context_bytes(const llmo_context *context, uint32_t devic
 
 typedef struct llmo_context_stats {
     uint32_t struct_size;
-    uint32_t n_sequences;     /* alive */
-    uint32_t n_generations;   /* running */
+    uint32_t n_sequences;   /* alive */
+    uint32_t n_generations; /* running */
     uint32_t reserved0;
     uint64_t kv_tokens_total; /* room in the KV cache */
     uint64_t kv_tokens_used;  /* in pages taken; shared pages count once */
@@ -520,12 +520,12 @@ typedef struct llmo_sampling_params {
     /* The generator is PCG32 (XSH-RR 64/32) seeded with this number and stream 54; one draw of 32 bits per sampled
      * token, plus one per token for XTC when it is on. Same seed, same model, same text. */
     uint64_t seed;
-    float temperature;       /* logits are divided by it; 0: greedy, the first of the largest logits */
-    int32_t top_k;           /* keep the k most likely; 0: off */
-    float top_p;             /* keep the fewest whose probability reaches p; 1: off */
-    float min_p;             /* keep those at least min_p times as likely as the best; 0: off */
-    float typical_p;         /* locally typical sampling; 1: off */
-    uint32_t min_keep;       /* top-p, min-p, typical-p, XTC keep at least so many; default 1 */
+    float temperature; /* logits are divided by it; 0: greedy, the first of the largest logits */
+    int32_t top_k;     /* keep the k most likely; 0: off */
+    float top_p;       /* keep the fewest whose probability reaches p; 1: off */
+    float min_p;       /* keep those at least min_p times as likely as the best; 0: off */
+    float typical_p;   /* locally typical sampling; 1: off */
+    uint32_t min_keep; /* top-p, min-p, typical-p, XTC keep at least so many; default 1 */
     /* Penalties over the last penalty_last tokens (prompt included; -1: all of the sequence, 0: off). repeat divides
      * positive and multiplies negative logits of tokens seen (1: off); presence is subtracted once, frequency per
      * occurrence (0: off). */
@@ -536,8 +536,8 @@ typedef struct llmo_sampling_params {
     /* DRY: a token that would continue a repetition of length L >= dry_allowed_length loses
      * dry_multiplier * dry_base^(L - dry_allowed_length). Looks at the last dry_last tokens (-1: all, 0: off).
      * Sequences do not match across dry_breakers (NULL: "\n", ":", "\"", "*"). */
-    float dry_multiplier; /* 0: off */
-    float dry_base;       /* 1.75 */
+    float dry_multiplier;       /* 0: off */
+    float dry_base;             /* 1.75 */
     int32_t dry_allowed_length; /* 2 */
     int32_t dry_last;           /* -1 */
     const char *const *dry_breakers;
@@ -546,7 +546,7 @@ typedef struct llmo_sampling_params {
     float xtc_probability; /* 0: off */
     float xtc_threshold;   /* 0.1 */
     /* Mirostat v2 replaces top-k .. XTC: keeps the surprise of each token near tau (bits), learning rate eta. */
-    int32_t mirostat; /* 0: off, 2: on */
+    int32_t mirostat;   /* 0: off, 2: on */
     float mirostat_tau; /* 5 */
     float mirostat_eta; /* 0.1 */
     /* n_bias pairs: bias_values[i] is added to the logit of bias_tokens[i]; -INFINITY forbids the token. */
@@ -568,12 +568,13 @@ typedef enum llmo_generation_flags {
 
 typedef struct llmo_generation_params {
     uint32_t struct_size;
-    uint32_t flags;       /* llmo_generation_flags */
-    uint32_t max_tokens;  /* most tokens to generate; 0: until the context is full */
-    uint32_t n_stops;     /* stop strings: generation ends when the text contains one; it is not part of the text. */
+    uint32_t flags;      /* llmo_generation_flags */
+    uint32_t max_tokens; /* most tokens to generate; 0: until the context is full */
+    uint32_t n_stops;    /* stop strings: generation ends when the text contains one; it is not part of the text. */
     const char *const *stops; /* NUL-terminated, may span tokens */
     uint32_t n_stop_tokens;
-    uint32_t tokenize_flags; /* llmo_tokenize_flags for a text prompt; default ADD_SPECIAL (on an empty sequence only) */
+    uint32_t
+        tokenize_flags; /* llmo_tokenize_flags for a text prompt; default ADD_SPECIAL (on an empty sequence only) */
     const llmo_token *stop_tokens;
     const llmo_sampling_params *sampling; /* NULL: the defaults. Copied, with everything it points to */
     /* Called inside step with new text (whole UTF-8 characters, no NUL is added); NULL: none, read it with
@@ -604,20 +605,20 @@ typedef enum llmo_generation_state {
 
 typedef enum llmo_stop {
     LLMO_STOP_NONE = 0,
-    LLMO_STOP_END = 1,       /* an end token of the model (not part of the sequence's text, nor evaluated) */
-    LLMO_STOP_LENGTH = 2,    /* max_tokens */
-    LLMO_STOP_CONTEXT = 3,   /* the sequence is full, or the KV cache is */
-    LLMO_STOP_STRING = 4,    /* a stop string */
-    LLMO_STOP_TOKEN = 5,     /* a stop token of the params */
-    LLMO_STOP_CANCEL = 6,    /* llmo_generation_cancel, or its sequence was destroyed */
-    LLMO_STOP_CALLBACK = 7   /* the text callback asked for it */
+    LLMO_STOP_END = 1,     /* an end token of the model (not part of the sequence's text, nor evaluated) */
+    LLMO_STOP_LENGTH = 2,  /* max_tokens */
+    LLMO_STOP_CONTEXT = 3, /* the sequence is full, or the KV cache is */
+    LLMO_STOP_STRING = 4,  /* a stop string */
+    LLMO_STOP_TOKEN = 5,   /* a stop token of the params */
+    LLMO_STOP_CANCEL = 6,  /* llmo_generation_cancel, or its sequence was destroyed */
+    LLMO_STOP_CALLBACK = 7 /* the text callback asked for it */
 } llmo_stop;
 
 typedef struct llmo_generation_info {
     uint32_t struct_size;
-    int32_t state;  /* llmo_generation_state */
-    int32_t stop;   /* llmo_stop */
-    int32_t status; /* llmo_status of a failed generation */
+    int32_t state;          /* llmo_generation_state */
+    int32_t stop;           /* llmo_stop */
+    int32_t status;         /* llmo_status of a failed generation */
     uint64_t n_prompt;      /* tokens of the prompt */
     uint64_t n_prompt_done; /* of them evaluated */
     uint64_t n_generated;   /* tokens chosen so far */
@@ -649,9 +650,9 @@ LLMO_API void llmo_generation_destroy(llmo_generation *generation);
 
 typedef struct llmo_step_info {
     uint32_t struct_size;
-    uint32_t n_running;      /* generations that still have work */
-    uint32_t n_passes;       /* passes finished in this call */
-    uint32_t n_units;        /* units of work (a part of a layer for the whole batch) done in this call */
+    uint32_t n_running;       /* generations that still have work */
+    uint32_t n_passes;        /* passes finished in this call */
+    uint32_t n_units;         /* units of work (a part of a layer for the whole batch) done in this call */
     uint64_t n_prompt_tokens; /* prompt tokens and */
     uint64_t n_new_tokens;    /* generated tokens in those passes */
     uint64_t elapsed_us;

@@ -32,18 +32,28 @@ LLMOI_MUST_CHECK llmo_status llmoi_source_read(const llmoi_source *s, uint64_t o
 void llmoi_source_close(llmoi_mem *mem, llmoi_source *s);
 
 typedef enum llmoi_gguf_kind { /* value types as numbered in the file */
-    LLMOI_GGUF_U8 = 0, LLMOI_GGUF_I8 = 1, LLMOI_GGUF_U16 = 2, LLMOI_GGUF_I16 = 3, LLMOI_GGUF_U32 = 4, LLMOI_GGUF_I32 = 5,
-    LLMOI_GGUF_F32 = 6, LLMOI_GGUF_BOOL = 7, LLMOI_GGUF_STRING = 8, LLMOI_GGUF_ARRAY = 9, LLMOI_GGUF_U64 = 10,
-    LLMOI_GGUF_I64 = 11, LLMOI_GGUF_F64 = 12
+                               LLMOI_GGUF_U8 = 0,
+                               LLMOI_GGUF_I8 = 1,
+                               LLMOI_GGUF_U16 = 2,
+                               LLMOI_GGUF_I16 = 3,
+                               LLMOI_GGUF_U32 = 4,
+                               LLMOI_GGUF_I32 = 5,
+                               LLMOI_GGUF_F32 = 6,
+                               LLMOI_GGUF_BOOL = 7,
+                               LLMOI_GGUF_STRING = 8,
+                               LLMOI_GGUF_ARRAY = 9,
+                               LLMOI_GGUF_U64 = 10,
+                               LLMOI_GGUF_I64 = 11,
+                               LLMOI_GGUF_F64 = 12
 } llmoi_gguf_kind;
 
 typedef struct llmoi_gguf_tensor {
     const char *name; /* NUL-terminated */
     uint32_t part;
-    uint32_t type;    /* index into llmoi_types (quant.h) is llmoi_type_find(type); known and not removed */
+    uint32_t type; /* index into llmoi_types (quant.h) is llmoi_type_find(type); known and not removed */
     uint32_t n_dims;
     uint64_t dims[LLMOI_GGUF_MAX_DIMS]; /* dims[0] contiguous; unused are 1; none is 0 */
-    uint64_t offset;  /* absolute in its part */
+    uint64_t offset;                    /* absolute in its part */
     uint64_t n_elems;
     uint64_t n_bytes; /* offset + n_bytes <= size of the part */
 } llmoi_gguf_tensor;
@@ -56,7 +66,8 @@ typedef struct llmoi_str {
 typedef struct llmoi_gguf llmoi_gguf; /* immutable after open; any thread */
 
 /* Parses the headers of n_parts sources (copied and taken over on success: closed by llmoi_gguf_close, only the array
- * itself stays the caller's to free; on failure all stays the caller's). mem must outlive the result. Everything in the header is checked before use; errors name the key or tensor and the byte offset. */
+ * itself stays the caller's to free; on failure all stays the caller's). mem must outlive the result. Everything in the
+ * header is checked before use; errors name the key or tensor and the byte offset. */
 LLMOI_MUST_CHECK llmo_status llmoi_gguf_open(llmoi_mem *mem, llmoi_source *parts, uint32_t n_parts, llmoi_gguf **out);
 void llmoi_gguf_close(llmoi_gguf *g);
 

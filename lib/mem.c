@@ -35,7 +35,8 @@ static void account(llmoi_mem *m, uint32_t tag, size_t bytes) {
         uint64_t now = atomic_fetch_add_explicit(&m->bytes[tag], bytes, memory_order_relaxed) + bytes;
         uint64_t peak = atomic_load_explicit(&m->peak[tag], memory_order_relaxed);
         while (now > peak && !atomic_compare_exchange_weak_explicit(&m->peak[tag], &peak, now, memory_order_relaxed,
-                                                                    memory_order_relaxed)) {}
+                                                                    memory_order_relaxed)) {
+        }
         atomic_fetch_add_explicit(&m->n_allocs, 1, memory_order_relaxed);
     }
 }
@@ -103,9 +104,12 @@ void llmoi_free(llmoi_mem *m, void *ptr) {
     for (llmoi_mem *a = m; a; a = a->parent) {
         atomic_fetch_sub_explicit(&a->bytes[h->tag], bytes, memory_order_relaxed);
     }
-    if (m->release) m->release(m->user, h, bytes + sizeof *h);
-    else if (h->from_pages) llmoi_os_pages_free(h, bytes + sizeof *h);
-    else free(h);
+    if (m->release)
+        m->release(m->user, h, bytes + sizeof *h);
+    else if (h->from_pages)
+        llmoi_os_pages_free(h, bytes + sizeof *h);
+    else
+        free(h);
 }
 
 char *llmoi_strdup(llmoi_mem *m, llmoi_tag tag, const char *s, size_t len) {

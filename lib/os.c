@@ -158,9 +158,11 @@ llmo_status llmoi_os_file_read(const llmoi_os_file *f, uint64_t offset, void *ds
     while (bytes) {
         ssize_t n = pread(f->fd, p, bytes < ((size_t)1 << 30) ? bytes : (size_t)1 << 30, (off_t)offset);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return llmoi_fail(LLMO_E_IO, "read error at offset %llu: %s", (unsigned long long)offset, strerror(errno));
+        if (n < 0)
+            return llmoi_fail(LLMO_E_IO, "read error at offset %llu: %s", (unsigned long long)offset, strerror(errno));
         if (n == 0) {
-            return llmoi_fail(LLMO_E_IO, "file ends at offset %llu, %zu more bytes were expected (truncated while in use?)",
+            return llmoi_fail(LLMO_E_IO,
+                              "file ends at offset %llu, %zu more bytes were expected (truncated while in use?)",
                               (unsigned long long)offset, bytes);
         }
         p += n;

@@ -9,8 +9,9 @@
 
 /* --- matmul rows ------------------------------------------------------------------------------------------------ */
 
-typedef enum llmoi_role { /* what a matrix is for; a row may depend on it */
-    LLMOI_ROLE_EMBED,     /* token_embd: rows are looked up, nothing is multiplied */
+/* What a matrix is for; a row may depend on it. */
+typedef enum llmoi_role {
+    LLMOI_ROLE_EMBED, /* token_embd: rows are looked up, nothing is multiplied */
     LLMOI_ROLE_QKV,
     LLMOI_ROLE_ATTN_OUT,
     LLMOI_ROLE_GATE_UP,
@@ -115,12 +116,15 @@ typedef struct llmoi_kv_layer {
 typedef struct llmoi_batch {
     uint32_t n_tokens;
     const llmo_token *token;
-    const uint32_t *pos;           /* in its sequence */
-    const uint32_t *const *pages;  /* page table of its sequence */
+    const uint32_t *pos;          /* in its sequence */
+    const uint32_t *const *pages; /* page table of its sequence */
 } llmoi_batch;
 
-typedef enum llmoi_rope_kind { LLMOI_ROPE_NONE, LLMOI_ROPE_PAIRS /* (0,1) (2,3) */, LLMOI_ROPE_HALVES /* (0,n/2) */ }
-llmoi_rope_kind;
+typedef enum llmoi_rope_kind {
+    LLMOI_ROPE_NONE,
+    LLMOI_ROPE_PAIRS /* (0,1) (2,3) */,
+    LLMOI_ROPE_HALVES /* (0,n/2) */
+} llmoi_rope_kind;
 
 typedef struct llmoi_attn_dims {
     uint32_t n_heads, n_kv_heads, head_dim, n_rot;
@@ -134,8 +138,8 @@ typedef struct llmoi_attn_dims {
 typedef struct llmoi_qkv_store {
     const llmoi_attn_dims *dims;
     const llmoi_batch *batch;
-    float *q, *k, *v;        /* (n_tokens, heads, head_dim), rotated in place */
-    const float *cos, *sin;  /* (n_tokens, n_rot / 2) */
+    float *q, *k, *v;          /* (n_tokens, heads, head_dim), rotated in place */
+    const float *cos, *sin;    /* (n_tokens, n_rot / 2) */
     llmoi_norm q_norm, k_norm; /* per head */
     const llmoi_kv_layer *kv;
 } llmoi_qkv_store;
