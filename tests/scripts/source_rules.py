@@ -5,7 +5,7 @@
   2  intrinsics are in cpu/vec_*.h and cpu/isa_*.c only, and no other folder but cpu/ names an instruction set
   3  cpu/ and cuda/ include of ours only include/, lib/iface/ and their own folder; lib/ nothing of cpu/ and cuda/;
      examples/ nothing but llmoffload.h and headers of their own
-  4  files over 600 lines are listed, files over 900 refused; tables are exempt
+  4  files over 600 lines are listed, files over 900 refused outside tests/; tables are exempt
   5  every file of lib/, cpu/ and cuda/ opens with a comment
 """
 import pathlib
@@ -47,7 +47,7 @@ def main():
         text = p.read_text(encoding="utf-8")
         lines = text.count("\n")
         if "tables" not in p.name and lines > SOFT_LINES and path != "include/llmoffload.h":
-            (complaints if lines > HARD_LINES else remarks).append(f"{path}: {lines} lines")
+            (complaints if lines > HARD_LINES and top != "tests" else remarks).append(f"{path}: {lines} lines")
         if p.suffix == ".py" or top not in ("lib", "cpu", "cuda", "examples"):
             continue
         seen += 1
