@@ -11,7 +11,6 @@
 #define WINDOW_BYTES   ((size_t)256 << 10) /* longer than the longest key */
 #define MIN_KEY_BYTES  14u                 /* length, one byte of name, kind, one byte of value */
 #define MIN_INFO_BYTES 33u                 /* length, one byte of name, n_dims, one dimension, type, offset */
-#define MIN_HEADER     24u
 #define TAG            LLMO_PURPOSE_HEADER
 
 typedef struct parser {
@@ -366,10 +365,6 @@ static llmo_status measure_part(llmoi_gguf *g, uint32_t no, unsigned char *windo
     uint64_t size = part->source.size_bytes;
     parser p = {.g = g, .part = part, .part_no = no, .source = &part->source, .buf = window, .cap = WINDOW_BYTES};
     p.limit = size < LLMOI_GGUF_MAX_HEADER_BYTES ? size : LLMOI_GGUF_MAX_HEADER_BYTES;
-    if (size < MIN_HEADER) {
-        return llmoi_fail(LLMO_E_FORMAT, "the file has %llu bytes, too few for a GGUF header",
-                          (unsigned long long)size);
-    }
     LLMOI_TRY(walk_part(&p));
     part->header_bytes = (uint32_t)p.pos;
     part->n_keys = p.n_keys;

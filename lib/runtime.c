@@ -58,6 +58,7 @@ llmo_status llmoi_runtime_create(const llmo_runtime_params *p, llmo_runtime **ou
     /* the runtime's own block was taken before its account existed: count it there, as its release will */
     llmoi_mem_init(&rt->mem, p->alloc_user, p->alloc, p->release);
     atomic_store(&rt->mem.bytes[LLMO_PURPOSE_STATE], sizeof *rt);
+    rt->host_threads = p->parallel_for != NULL;
     rt->process_id = llmoi_os_process_id();
     rt->log_user = p->log_user;
     rt->log = p->log;

@@ -10,6 +10,7 @@ struct llmo_runtime {
     llmoi_handle handle;
     llmoi_mem mem;
     llmoi_pool *pool;
+    bool host_threads; /* the pool is the host's job system */
     int process_id;
     void *log_user;
     void (*log)(void *user, int32_t level, const char *line);

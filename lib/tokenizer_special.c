@@ -297,7 +297,7 @@ static llmo_status build(llmoi_tokenizer *t, uint32_t attrs, llmoi_special_index
     x->n = n;
     if (n == 0) return LLMO_OK;
     uint32_t *arrays = llmoi_alloc_array(t->mem, LLMO_PURPOSE_HEADER, n, 4 * sizeof *arrays);
-    sort_record *a = llmoi_alloc_array(t->mem, LLMO_PURPOSE_HOST, n, 2 * sizeof *a), *sorted = a;
+    sort_record *a = llmoi_alloc_array(t->mem, LLMO_PURPOSE_HOST, n, 2 * sizeof *a), *sorted;
     if (arrays && a) {
         x->id = arrays;
         x->parent = arrays + n;

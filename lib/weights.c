@@ -103,7 +103,6 @@ static void report(load_job *j) {
 static void load_part(void *arg, uint32_t index, uint32_t n_threads) {
     load_job *j = arg;
     (void)n_threads;
-    if (index && j->one_thread) return;
     while (!atomic_load(&j->stop)) {
         uint64_t chunk = atomic_fetch_add(&j->next_chunk, 1), bytes;
         if (chunk >= j->n_chunks) break;
@@ -148,7 +147,9 @@ static llmo_status load(llmo_model *m, llmoi_weights *w, const llmo_context_para
     }
     (void)pthread_mutex_init(&j.lock, NULL);
     report(&j);
-    llmoi_pool_run(m->runtime->pool, load_part, &j);
+    /* callbacks of the host are called from this thread only, so no job system of the host's between them */
+    if (j.one_thread || m->runtime->host_threads) load_part(&j, 0, 1);
+    else llmoi_pool_run(m->runtime->pool, load_part, &j);
     report(&j);
     (void)pthread_mutex_destroy(&j.lock);
     if (j.status != LLMO_OK) return llmoi_fail(j.status, "%s", j.message);

@@ -1,0 +1,133 @@
+/* The walk over the layers: THE file to read. One pass takes a batch of tokens of any mix of sequences through the model.
+ * It is cut into units (embed, each layer's attention, each layer's feed-forward part, head), so that a step can stop
+ * between two of them and go on later. What differs between architectures is data in llmoi_layer; who computes is the
+ * backend's table of operations and the row that the plan chose for each matrix. No types, no devices, no ISA here. */
+#include "context.h"
+
+#include <math.h>
+
+/* --- names of weights to pointers ---------------------------------------------------------------------------------- */
+
+static const float *vec(const llmo_context *c, llmoi_vec_id id) {
+    return id == LLMOI_NONE ? NULL : c->weights->vecs[id];
+}
+
+static llmoi_bound bound(const llmo_context *c, llmoi_mat_id mat, llmoi_vec_id bias) {
+    const llmoi_choice *choice = &c->plan->mats[mat];
+    return (llmoi_bound){&choice->site, choice->row, c->weights->mats[mat], vec(c, bias)};
+}
+
+static llmoi_norm norm(const llmo_context *c, llmoi_vec_id weight) {
+    const llmoi_hparams *hp = &c->model->hp;
+    return (llmoi_norm){.weight = vec(c, weight), .eps = hp->norm_eps, .layer = hp->layer_norm};
+}
+
+/* --- units --------------------------------------------------------------------------------------------------------- */
+
+static void embed(llmo_context *c) {
+    const llmo_model *m = c->model;
+    c->be->embed(&c->exec, &c->plan->mats[m->embed].site, c->weights->mats[m->embed], c->pass.token,
+                 c->pass.batch.n_tokens, m->hp.embed_scale, c->x);
+}
+
+/* x += attention(norm(x)) */
+static void attention(llmo_context *c, uint32_t layer) {
+    const llmoi_layer *l = &c->model->layers[layer];
+    uint32_t n = c->pass.batch.n_tokens;
+
+    llmoi_group qkv = {.x = c->x, .n_tokens = n, .k = c->model->hp.n_embd, .norm = norm(c, l->attn_norm)};
+    qkv.w[0] = bound(c, l->wq, l->bq);
+    qkv.w[1] = bound(c, l->wk, l->bk);
+    qkv.w[2] = bound(c, l->wv, l->bv);
+    qkv.out[0] = c->q;
+    qkv.out[1] = c->k;
+    qkv.out[2] = c->v;
+    c->be->group(&c->exec, &qkv);
+
+    llmoi_qkv_store store = {.dims = &l->attn, .batch = &c->pass.batch, .q = c->q, .k = c->k, .v = c->v,
+                             .cos = c->rope_cos, .sin = c->rope_sin, .q_norm = norm(c, l->q_norm),
+                             .k_norm = norm(c, l->k_norm), .kv = &c->kv.layers[layer]};
+    c->be->qkv_store(&c->exec, &store);
+
+    llmoi_attend attend = {&l->attn, &c->pass.batch, c->q, &c->kv.layers[layer], c->attn};
+    c->be->attend(&c->exec, &attend);
+
+    llmoi_group out = {.x = c->attn, .n_tokens = n, .k = l->attn.n_heads * l->attn.head_dim, .add = true,
+                       .post = norm(c, l->attn_post), .post_tmp = c->post};
+    out.w[0] = bound(c, l->wo, l->bo);
+    out.out[0] = c->x;
+    c->be->group(&c->exec, &out);
+}
+
+/* x += ffn(norm(x)) */
+static void feed_forward(llmo_context *c, uint32_t layer) {
+    const llmoi_layer *l = &c->model->layers[layer];
+    const llmoi_hparams *hp = &c->model->hp;
+    uint32_t n = c->pass.batch.n_tokens;
+
+    if (l->router != LLMOI_NONE) {
+        llmoi_moe moe = {.x = c->x, .n_tokens = n, .k = hp->n_embd, .n_ff = l->n_ff, .n_experts = hp->n_experts,
+                         .n_used = hp->n_experts_used, .norm = norm(c, l->ffn_norm), .activation = l->activation};
+        moe.router = bound(c, l->router, LLMOI_NONE);
+        moe.gate = bound(c, l->gate, l->b_gate);
+        moe.up = bound(c, l->up, l->b_up);
+        moe.down = bound(c, l->down, l->b_down);
+        c->be->moe(&c->exec, &moe);
+        return;
+    }
+
+    llmoi_group in = {.x = c->x, .n_tokens = n, .k = hp->n_embd, .norm = norm(c, l->ffn_norm)};
+    in.w[0] = bound(c, l->gate, l->b_gate);
+    in.w[1] = bound(c, l->up, l->b_up);
+    in.out[0] = c->gate;
+    in.out[1] = c->up;
+    c->be->group(&c->exec, &in);
+
+    c->be->gate_mul(&c->exec, l->activation, c->gate, c->up, c->gate, (size_t)n * l->n_ff);
+
+    llmoi_group out = {.x = c->gate, .n_tokens = n, .k = l->n_ff, .add = true, .post = norm(c, l->ffn_post),
+                       .post_tmp = c->post};
+    out.w[0] = bound(c, l->down, l->b_down);
+    out.out[0] = c->x;
+    c->be->group(&c->exec, &out);
+}
+
+/* Logits of the tokens that were asked for. */
+static void head(llmo_context *c) {
+    const llmo_model *m = c->model;
+    uint32_t n = c->pass.n_out, d = m->hp.n_embd;
+    if (n == 0) return;
+    for (uint32_t i = 0; i < n; i++) { /* rows ascend, so moving them down in place is safe */
+        memmove(c->x + (size_t)i * d, c->x + (size_t)c->pass.out_rows[i] * d, d * sizeof *c->x);
+    }
+    llmoi_group g = {.x = c->x, .n_tokens = n, .k = d, .norm = norm(c, m->final_norm)};
+    g.w[0] = bound(c, m->head, LLMOI_NONE);
+    g.out[0] = c->pass.out;
+    c->be->group(&c->exec, &g);
+}
+
+/* --- the pass -------------------------------------------------------------------------------------------------------- */
+
+void llmoi_forward_begin(llmo_context *c) {
+    llmoi_pass *p = &c->pass;
+    uint32_t half = c->model->hp.n_rot / 2;
+    for (uint32_t t = 0; t < p->batch.n_tokens; t++) {
+        for (uint32_t i = 0; i < half; i++) {
+            double angle = p->pos[t] * c->rope_freq[i];
+            c->rope_cos[(size_t)t * half + i] = (float)(cos(angle) * c->rope_magnitude);
+            c->rope_sin[(size_t)t * half + i] = (float)(sin(angle) * c->rope_magnitude);
+        }
+    }
+    p->unit = 0;
+    p->n_units = 2 * c->model->hp.n_layers + 2;
+    p->busy_us = p->longest_unit_us = 0;
+    p->active = true;
+}
+
+void llmoi_forward_unit(llmo_context *c) {
+    uint32_t unit = c->pass.unit++;
+    if (unit == 0) embed(c);
+    else if (unit == c->pass.n_units - 1) head(c);
+    else if (unit % 2) attention(c, (unit - 1) / 2);
+    else feed_forward(c, (unit - 1) / 2);
+}
