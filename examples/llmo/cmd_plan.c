@@ -171,7 +171,12 @@ static int show_sites(const llmo_plan *plan, cJSON *json) {
     uint32_t n = llmo_plan_site_count(plan);
     llmo_site_info *sites = calloc((size_t)n + 1, sizeof *sites);
     bool *done = calloc((size_t)n + 1, sizeof *done);
-    int code = sites && done ? TOOL_OK : tool_fail_memory();
+    if (!sites || !done) {
+        free(sites);
+        free(done);
+        return tool_fail_memory();
+    }
+    int code = TOOL_OK;
     for (uint32_t i = 0; i < n && !code; i++) {
         sites[i].struct_size = sizeof sites[i];
         if (llmo_plan_get_site(plan, i, &sites[i]) != LLMO_OK) code = tool_fail_library();

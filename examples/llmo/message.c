@@ -174,7 +174,7 @@ int tool_read_file(const char *path, char **out, size_t *n_bytes) {
         }
     }
     if (!standard) (void)fclose(f);
-    if (code) {
+    if (code || !data) {
         free(data);
         return code;
     }
