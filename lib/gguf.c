@@ -138,7 +138,7 @@ static llmo_status take_u32(parser *p, uint32_t *out) {
 }
 
 static llmo_status take_u64(parser *p, uint64_t *out) {
-    unsigned char *b;
+    unsigned char *b = NULL;
     LLMOI_TRY(take(p, sizeof *out, &b));
     *out = llmoi_load_u64(b); // NOLINT(clang-analyzer-core.CallAndMessage): take() sets b, which it cannot follow
     return LLMO_OK;
@@ -167,7 +167,7 @@ static llmo_status take_name(parser *p, uint32_t max, unsigned char **name, size
 static llmo_status check_bools(parser *p, uint64_t count) {
     while (count) {
         size_t n = count < 4096 ? (size_t)count : 4096;
-        unsigned char *b;
+        unsigned char *b = NULL;
         LLMOI_TRY(take(p, n, &b));
         for (size_t i = 0; i < n; i++) {
             if (b[i] > 1) return blame(p, llmoi_fail(LLMO_E_FORMAT, "the boolean value %u is neither 0 nor 1", b[i]));
@@ -230,7 +230,7 @@ static llmo_status take_alignment(parser *p, uint32_t kind) {
 static llmo_status walk_key(parser *p) {
     static const char alignment[] = "general.alignment";
     reading(p, "key");
-    unsigned char *name, *k;
+    unsigned char *name = NULL, *k = NULL;
     size_t len;
     LLMOI_TRY(take_name(p, LLMOI_GGUF_MAX_KEY_BYTES, &name, &len));
     bool is_alignment = len == sizeof alignment - 1 && memcmp(name, alignment, len) == 0;
