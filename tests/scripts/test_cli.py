@@ -297,12 +297,13 @@ class Golden(Tool):
         )
 
     def test_greedy_text_is_the_golden_one(self):
-        # up to the first token whose margin is within twice the arithmetic's error
-        for golden, margin in zip(self.ppl["generation"], (0.04, 0.3, 0.3), strict=True):
+        # up to the first token whose margin is within the arithmetic's error: 1e-3 of the logits' range for F32 weights,
+        # 1.5 times the reference engine's rms difference for 8-bit activations
+        for golden, margin in zip(self.ppl["generation"], (0.04, 0.1, 0.1), strict=True):
             model = GOLDEN / golden["model"]
             with self.subTest(model.name):
                 count = next((i for i, m in enumerate(golden["greedy_margin"]) if m < margin), 160)
-                self.assertGreater(count, 20)
+                self.assertGreater(count, 50)
                 ids = self.greedy(model, "--kv", "f32")
                 self.assertEqual(len(ids), 160)
                 self.assertEqual(ids[:count], golden["greedy"][:count])

@@ -200,7 +200,7 @@ class WithModel(unittest.TestCase):
         self.assertEqual(self.context.generate(tokens, max_tokens=60, temperature=0), self.greedy())
 
     def test_stream_gives_the_same_text_in_pieces(self):
-        with self.greedy(stream=True) as generation:
+        with self.greedy(stream=True, budget_us=None) as generation:  # a pass, and so a token, at a time
             pieces = list(generation)
             self.assertEqual(generation.tokens, self.golden["generation"][0]["greedy"][:60])
             info = generation.info()
