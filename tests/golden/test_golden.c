@@ -1,0 +1,184 @@
+/* Golden logits and greedy continuations of every model in the shared data whose architecture the library supports.
+ * Float weights: max |error| <= 1e-4 (F32 KV cache). Quantized weights (8-bit activations): rms error <= that of the
+ * reference engine on the same file. Each model three ways, equal to the bit: one batch, token by token, in chunks. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine_fixture.h"
+
+#define MAX_TOKENS 128
+
+typedef struct golden {
+    char path[1024], name[128];
+    cJSON *json;
+    float *logits; /* (sequences, 4, n_vocab) */
+    uint32_t n_vocab, n_ctx;
+    bool quantized; /* has integer weights: 8-bit activations */
+    bool supported;
+} golden;
+
+static bool is_float_type(const char *type) {
+    return strcmp(type, "F32") == 0 || strcmp(type, "F16") == 0 || strcmp(type, "BF16") == 0;
+}
+
+static golden open_golden(const char *folder, const char *file) {
+    golden g = {0};
+    snprintf(g.name, sizeof g.name, "%.*s", (int)(strlen(file) - 5), file);
+    g.json = read_json(shared_path("%s/%s", folder, file));
+    snprintf(g.path, sizeof g.path, "%s", shared_path("%s/%s", folder, cJSON_GetObjectItem(g.json, "model")->valuestring));
+    g.n_vocab = (uint32_t)cJSON_GetObjectItem(g.json, "n_vocab")->valueint;
+    g.n_ctx = (uint32_t)cJSON_GetObjectItem(g.json, "n_ctx")->valueint;
+    size_t size;
+    g.logits = (float *)(void *)read_file(
+        shared_path("%s/%s", folder, cJSON_GetObjectItem(g.json, "logits_file")->valuestring), &size);
+    llmo_runtime *rt;
+    llmo_model *m;
+    assert_ok(llmo_runtime_create(NULL, &rt));
+    llmo_status st = llmo_model_open(rt, g.path, NULL, &m);
+    g.supported = st == LLMO_OK;
+    if (!g.supported) {
+        if (st != LLMO_E_UNSUPPORTED) fail_msg("%s: %s", g.path, llmo_last_error());
+        print_message("[  SKIP    ] %s: %s\n", g.name, llmo_last_error());
+    }
+    llmo_tensor_info t = {.struct_size = sizeof t};
+    for (uint32_t i = 0; g.supported && llmo_model_get_tensor(m, i, &t) == LLMO_OK; i++) {
+        if (!is_float_type(t.type)) g.quantized = true;
+    }
+    llmo_model_destroy(m);
+    llmo_runtime_destroy(rt);
+    return g;
+}
+
+static void close_golden(golden *g) {
+    cJSON_Delete(g->json);
+    free(g->logits);
+}
+
+static size_t ids(const cJSON *array, llmo_token *out) {
+    size_t n = 0;
+    for (const cJSON *i = array->child; i; i = i->next) out[n++] = i->valueint;
+    return n;
+}
+
+static uint32_t argmax(const float *x, uint32_t n) {
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < n; i++) best = x[i] > x[best] ? i : best;
+    return best;
+}
+
+/* Logits after the last four tokens, fed `step` tokens at a time. */
+static void last_four(engine *e, const llmo_token *tokens, size_t n, size_t step, float *out) {
+    float *rows = malloc(MAX_TOKENS * e->n_vocab * sizeof *rows);
+    assert_ok(llmo_sequence_truncate(e->seq, 0));
+    for (size_t at = 0; at < n; at += step) {
+        size_t m = n - at < step ? n - at : step;
+        assert_ok(llmo_eval(e->seq, tokens + at, m, m, rows + at * e->n_vocab, m * e->n_vocab));
+    }
+    memcpy(out, rows + (n - 4) * e->n_vocab, 4 * e->n_vocab * sizeof *out);
+    free(rows);
+}
+
+/* Greedy tokens, up to the first step whose margin is below twice the tolerance. */
+static void check_greedy(engine *e, const golden *g, const cJSON *seq, const float *first, double tolerance) {
+    float *row = malloc(e->n_vocab * sizeof *row);
+    memcpy(row, first, e->n_vocab * sizeof *row);
+    const cJSON *want = cJSON_GetObjectItem(seq, "greedy")->child;
+    const cJSON *margin = cJSON_GetObjectItem(seq, "greedy_margin")->child;
+    for (int i = 0; want; i++, want = want->next, margin = margin->next) {
+        if (margin->valuedouble < 2 * tolerance) break;
+        llmo_token t = (llmo_token)argmax(row, e->n_vocab);
+        if (t != want->valueint) fail_msg("%s: greedy token %d is %d, not %d", g->name, i, t, want->valueint);
+        assert_ok(llmo_eval(e->seq, &t, 1, 1, row, e->n_vocab));
+    }
+    free(row);
+}
+
+typedef struct result {
+    double max_error, rms_error;
+} result;
+
+/* All sequences of one golden file. */
+static result run_golden(const golden *g) {
+    engine e = engine_open(g->path, (engine_options){.n_ctx = g->n_ctx, .kv_type = LLMO_KV_F32});
+    engine chunky = engine_open(g->path, (engine_options){.n_ctx = g->n_ctx, .kv_type = LLMO_KV_F32, .n_batch = 7,
+                                                          .n_threads = 1});
+    assert_int_equal(e.n_vocab, g->n_vocab);
+    size_t row_bytes = 4 * g->n_vocab * sizeof(float);
+    float *batch = malloc(row_bytes), *other = malloc(row_bytes);
+    double sum = 0, max = 0;
+    size_t count = 0, index = 0;
+    for (const cJSON *seq = cJSON_GetObjectItem(g->json, "sequences")->child; seq; seq = seq->next, index++) {
+        llmo_token tokens[MAX_TOKENS];
+        size_t n = ids(cJSON_GetObjectItem(seq, "tokens"), tokens);
+        last_four(&e, tokens, n, 1, other);
+        last_four(&e, tokens, n, n, batch);
+        assert_memory_equal(batch, other, row_bytes); /* token by token, to the bit */
+        last_four(&chunky, tokens, n, n, other);
+        assert_memory_equal(batch, other, row_bytes); /* chunks of 7 on one thread */
+        const float *want = g->logits + index * 4 * g->n_vocab;
+        for (size_t i = 0; i < 4 * g->n_vocab; i++, count++) {
+            double d = (double)batch[i] - (double)want[i];
+            sum += d * d;
+            if (!(fabs(d) <= max)) max = fabs(d);
+        }
+        check_greedy(&e, g, seq, batch + 3 * g->n_vocab, g->quantized ? 5 * sqrt(sum / (double)count) : 1e-4);
+    }
+    free(batch);
+    free(other);
+    engine_close(&e);
+    engine_close(&chunky);
+    return (result){max, sqrt(sum / (double)count)};
+}
+
+static int check_folder(const char *folder) {
+    int checked = 0, failed = 0;
+    char **files = list_files(shared_path("%s", folder), ".json");
+    for (char **f = files; *f; f++) {
+        if (strcmp(*f, "index.json") != 0) {
+            golden g = open_golden(folder, *f);
+            if (g.supported) {
+                result r = run_golden(&g);
+                double stock = cJSON_GetObjectItem(g.json, "stock_rms_diff")->valuedouble;
+                bool ok = g.quantized ? r.rms_error <= stock : r.max_error <= 1e-4;
+                print_message("%-28s max %.2e  rms %.2e  reference rms %.2e  ratio %.2f %s\n", g.name, r.max_error,
+                              r.rms_error, stock, r.rms_error / stock, ok ? "" : "FAILED");
+                failed += !ok;
+                checked++;
+            }
+            close_golden(&g);
+        }
+        free(*f);
+    }
+    free(files);
+    assert_int_equal(failed, 0);
+    return checked;
+}
+
+static void golden_logits_of_architectures(void **state) {
+    (void)state;
+    SKIP_WITHOUT_SHARED();
+    assert_true(check_folder("data/golden/arch") >= 9);
+}
+
+static void golden_logits_of_quantized_files(void **state) {
+    (void)state;
+    SKIP_WITHOUT_SHARED();
+    assert_true(check_folder("data/golden/quantized") >= 25);
+}
+
+static void golden_logits_of_a_trained_model(void **state) {
+    (void)state;
+    SKIP_WITHOUT_SHARED();
+    assert_int_equal(check_folder("data/models"), 3);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(golden_logits_of_architectures),
+        cmocka_unit_test(golden_logits_of_quantized_files),
+        cmocka_unit_test(golden_logits_of_a_trained_model),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
