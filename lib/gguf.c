@@ -360,10 +360,10 @@ static llmo_status walk_part(parser *p) {
 }
 
 /* First walk: sizes and counts of a part. */
-static llmo_status measure_part(llmoi_gguf *g, uint32_t no, unsigned char *window) {
+static llmo_status measure_part(llmoi_gguf *g, uint32_t no, unsigned char *window, size_t window_bytes) {
     llmoi_gguf_part *part = &g->parts[no];
     uint64_t size = part->source.size_bytes;
-    parser p = {.g = g, .part = part, .part_no = no, .source = &part->source, .buf = window, .cap = WINDOW_BYTES};
+    parser p = {.g = g, .part = part, .part_no = no, .source = &part->source, .buf = window, .cap = window_bytes};
     p.limit = size < LLMOI_GGUF_MAX_HEADER_BYTES ? size : LLMOI_GGUF_MAX_HEADER_BYTES;
     LLMOI_TRY(walk_part(&p));
     part->header_bytes = (uint32_t)p.pos;
@@ -438,10 +438,16 @@ static llmo_status name_part(const llmoi_gguf *g, uint32_t no, llmo_status st) {
 }
 
 static llmo_status load(llmoi_gguf *g) {
-    unsigned char *window = llmoi_alloc(g->mem, TAG, WINDOW_BYTES);
+    uint64_t window_bytes = 0; /* no larger than the largest part */
+    for (uint32_t i = 0; i < g->n_parts; i++) {
+        if (g->parts[i].source.size_bytes > window_bytes) window_bytes = g->parts[i].source.size_bytes;
+    }
+    if (window_bytes > WINDOW_BYTES) window_bytes = WINDOW_BYTES;
+    unsigned char *window = llmoi_alloc(g->mem, TAG, (size_t)window_bytes);
     if (!window) return LLMO_E_NOMEM;
     llmo_status st = LLMO_OK;
-    for (uint32_t i = 0; i < g->n_parts && st == LLMO_OK; i++) st = name_part(g, i, measure_part(g, i, window));
+    for (uint32_t i = 0; i < g->n_parts && st == LLMO_OK; i++)
+        st = name_part(g, i, measure_part(g, i, window, (size_t)window_bytes));
     llmoi_free(g->mem, window);
     if (st != LLMO_OK) return st;
     g->tensors = llmoi_alloc_array(g->mem, TAG, g->n_tensors, sizeof *g->tensors);

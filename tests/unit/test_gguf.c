@@ -63,8 +63,8 @@ static void one_of_each(gguf_builder *b, uint32_t version) {
     const char *strings[4] = {"one", "", "\xc3\xa4", "four"};
     gb_arr_str(b, "a.str", strings, 4);
     gb_arr(b, "a.none", 8, 0, NULL, 0);
-    uint64_t longs[2] = {(uint64_t)1 << 40, UINT64_MAX};
-    gb_arr(b, "a.u64", 10, 2, longs, 16);
+    uint64_t longs[3] = {(uint64_t)1 << 40, UINT64_MAX, (uint64_t)1 << 63};
+    gb_arr(b, "a.u64", 10, 3, longs, 24);
     gb_arr(b, "a.i64", 11, 2, longs, 16);
     double doubles[2] = {0.25, 1e300};
     gb_arr(b, "a.f64", 12, 2, doubles, 16);
@@ -158,7 +158,7 @@ static void array_elements_are_read(void **state) {
                 {"a.i16", 2, 1, -1, LLMOI_GGUF_I16},
                 {"a.u32", 1, 0, 4294967295, LLMOI_GGUF_U32},
                 {"a.i32", 100, 99, 96, LLMOI_GGUF_I32},
-                {"a.u64", 2, 0, (int64_t)1 << 40, LLMOI_GGUF_U64},
+                {"a.u64", 3, 0, (int64_t)1 << 40, LLMOI_GGUF_U64},
                 {"a.i64", 2, 1, -1, LLMOI_GGUF_I64}};
     for (size_t i = 0; i < sizeof ints / sizeof *ints; i++) {
         llmoi_gguf_kind kind = LLMOI_GGUF_F64;
@@ -177,6 +177,8 @@ static void array_elements_are_read(void **state) {
     bool t = false;
     llmoi_str s[4];
     assert_fails(llmoi_gguf_array_i64(g, "a.u64", 1, &v), LLMO_E_FORMAT, "a.u64");
+    assert_fails(llmoi_gguf_array_i64(g, "a.u64", 2, &v), LLMO_E_FORMAT,
+                 "9223372036854775808, is larger than 2^63 - 1");
     assert_ok(llmoi_gguf_array_f32(g, "a.f32", 1, &f));
     assert_true(f == -2);
     assert_fails(llmoi_gguf_array_f32(g, "a.f32", 2, &f), LLMO_E_FORMAT, "a.f32");

@@ -175,6 +175,47 @@ static void bytes_that_change_between_two_reads_are_survived(void **state) {
     free(bytes);
 }
 
+/* Opens a reader that shows a at first, b from the second read on. */
+static void changed_is_noticed(gguf_builder *a, gguf_builder *b) {
+    size_t size, other_size;
+    unsigned char *bytes = gb_finish(a, &size), *other = gb_finish(b, &other_size);
+    gb_free(a);
+    gb_free(b);
+    assert_int_equal(size, other_size);
+    for (int swap = 0; swap < 2; swap++) {
+        test_reader r = {.bytes = swap ? other : bytes, .other = swap ? bytes : other, .size = size, .change_at = 2};
+        llmoi_source s = reader_source(&r);
+        llmoi_gguf *g;
+        assert_fails(llmoi_gguf_open(&mem, &s, 1, &g), LLMO_E_IO, "the file changed while it was read");
+    }
+    free(bytes);
+    free(other);
+}
+
+static void a_header_that_changes_between_two_reads_is_an_io_error(void **state) {
+    (void)state;
+    gguf_builder a, b;
+    uint64_t zero[3] = {0, 0, 0}, eight[3] = {0, 8, 0}, one[1] = {1};
+    /* other counts of strings in as many bytes */
+    start(&a), gb_arr(&a, "tokens", 8, 3, zero, 24);
+    start(&b), gb_arr(&b, "tokens", 8, 2, eight, 24);
+    changed_is_noticed(&a, &b);
+    /* other counts of keys and of tensors: the rest is data that no one asks for */
+    start(&a), gb_u32(&a, "k", 1), gb_raw(&a, weights, 64);
+    start(&b), gb_u32(&b, "k", 1), gb_raw(&b, weights, 64), b.n_kv--;
+    changed_is_noticed(&a, &b);
+    start(&a), gb_info(&a, "w", 1, 0, 1, one, 0), gb_data(&a, weights, 64);
+    start(&b), gb_info(&b, "w", 1, 0, 1, one, 0), gb_info(&b, "v", 1, 0, 1, one, 0), gb_data(&b, weights, 32);
+    changed_is_noticed(&a, &b);
+    /* the same counts, but another end, or another alignment */
+    start(&a), gb_str(&a, "k", "12345678");
+    start(&b), gb_str(&b, "k", "1234567"), gb_raw(&b, "8", 1);
+    changed_is_noticed(&a, &b);
+    start(&a), gb_u32(&a, "general.alignment", 32);
+    start(&b), gb_u32(&b, "general.alignment", 64);
+    changed_is_noticed(&a, &b);
+}
+
 static void random_bytes_after_a_valid_start_are_survived(void **state) {
     (void)state;
     size_t size;
@@ -222,8 +263,9 @@ static void wrong_magic_and_versions_are_refused(void **state) {
            "ELF",
            4);
     refused_bytes(bytes, size, LLMO_E_FORMAT, "7f 45 4c 46");
-    refused_bytes((const unsigned char *)"", 0, LLMO_E_FORMAT, "0 bytes");
-    refused_bytes((const unsigned char *)"GGUF\3\0\0\0", 8, LLMO_E_FORMAT, "8 bytes");
+    refused_bytes((const unsigned char *)"", 0, LLMO_E_FORMAT, "header at offset 0: the file ends too early");
+    refused_bytes((const unsigned char *)"GGUF\3\0\0\0", 8, LLMO_E_FORMAT,
+                  "header at offset 0: the file ends too early: 8 bytes are needed at offset 8, 0");
     free(bytes);
 }
 
@@ -276,6 +318,10 @@ static void duplicate_keys_are_refused(void **state) {
     refused(&b, LLMO_E_FORMAT, "key 'x.unknown' at offset 115: the same key is at offset 69");
     start(&b), gb_u32(&b, "x.unknown", 1), gb_u32(&b, "x.unknow", 1), gb_u32(&b, "x.unknown1", 1);
     loads(&b);
+    char name[122] = "x"; /* quoted up to the last whole character */
+    for (int i = 0; i < 60; i++) memcpy(name + 1 + 2 * i, "\xc3\xa4", 3);
+    gb_init(&b), gb_u8(&b, name, 1), gb_u8(&b, name, 1);
+    refused(&b, LLMO_E_FORMAT, "\xc3\xa4' at offset 158: the same key is at offset 24 already");
 }
 
 static void bad_values_are_refused_by_key(void **state) {
@@ -435,8 +481,9 @@ static void overlapping_tensors_are_refused(void **state) {
         uint64_t elems, offset;
         uint32_t type;
         bool ok;
-    } second[] = {{8, 32, 0, true},  {8, 0, 0, false},   {64, 0, 1, false},  {64, 64, 1, false}, {16, 64, 0, true},
-                  {32, 32, 0, true}, {32, 32, 1, false}, {31, 32, 0, false}, {33, 32, 0, false}, {4, 128, 0, false}};
+    } second[] = {{8, 32, 0, true},   {8, 0, 0, false},   {64, 0, 1, false},  {64, 64, 1, false},
+                  {16, 64, 0, true},  {32, 32, 0, true},  {64, 32, 1, false}, {32, 32, 1, false},
+                  {31, 32, 0, false}, {33, 32, 0, false}, {4, 128, 0, false}};
     /* against 32 floats at offset 32: bytes 32..159 */
     for (size_t i = 0; i < sizeof second / sizeof *second; i++) {
         gguf_builder b;
@@ -518,6 +565,7 @@ int main(void) {
         T(files_cut_at_any_byte_are_refused),
         T(any_changed_byte_is_survived),
         T(bytes_that_change_between_two_reads_are_survived),
+        T(a_header_that_changes_between_two_reads_is_an_io_error),
         T(random_bytes_after_a_valid_start_are_survived),
         T(wrong_magic_and_versions_are_refused),
         T(counts_that_cannot_fit_are_refused),

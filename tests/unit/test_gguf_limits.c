@@ -1,8 +1,10 @@
 /* What must stay bounded when a GGUF file is opened: time and memory of files made to waste them; and paths that lead
  * to something other than a regular file, or to one that shrinks. */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -114,12 +116,13 @@ static void sparse_files_are_refused_at_once(void **state) {
         print_message("[  SKIP    ] no sparse files here: %s\n", strerror(errno));
         skip();
     }
-    for (int kind = 0; kind < 3; kind++) {
+    for (int kind = 0; kind < 4; kind++) {
         gguf_builder b;
         gb_init(&b);
         if (kind == 2) gb_arr(&b, "bomb", 0, huge - 100, NULL, 0);
         if (kind == 1) gb_arr(&b, "bomb", 8, huge / 8 - 100, NULL, 0);
-        if (kind == 0) b.n_kv = LLMOI_GGUF_MAX_KEYS; /* zeros: an empty key */
+        if (kind == 0) b.n_kv = LLMOI_GGUF_MAX_KEYS;                              /* zeros: an empty key */
+        if (kind == 3) gb_key(&b, "bomb", 4, 8), gb_raw(&b, "\0\0\0\0\2\0\0", 8); /* a string of 8 GiB */
         size_t size;
         unsigned char *bytes = gb_finish(&b, &size);
         assert_int_equal(pwrite(fd, bytes, size, 0), size);
@@ -133,12 +136,30 @@ static void sparse_files_are_refused_at_once(void **state) {
         assert_int_equal(llmoi_gguf_open(&mem, parts, n, &g), LLMO_E_FORMAT);
         assert_true(llmoi_os_time_us() - t0 < 1000000);
         assert_non_null(strstr(llmoi_message(), kind == 0 ? "key number 0 at offset 24" : "key 'bomb' at offset 24"));
+        if (kind == 3) assert_non_null(strstr(llmoi_message(), "larger than the limit of 1073741824 bytes"));
         assert_true(peak_bytes() <= 1 << 20);
         llmoi_source_close(&mem, parts);
         llmoi_free(&mem, parts);
     }
     close(fd);
     unlink(path);
+}
+
+static void parts_with_too_many_tensors_together_are_refused(void **state) {
+    (void)state;
+    gguf_builder b;
+    gb_init(&b);
+    uint64_t dims[1] = {1};
+    for (uint32_t i = 0; i < (1u << 19) + 1; i++) gb_info(&b, "t", 1, 0, 1, dims, 0);
+    size_t size;
+    unsigned char *bytes = gb_finish(&b, &size);
+    gb_free(&b);
+    llmoi_source parts[2] = {memory_source(bytes, size), memory_source(bytes, size)};
+    llmoi_gguf *g;
+    assert_fails(llmoi_gguf_open(&mem, parts, 2, &g), LLMO_E_FORMAT,
+                 "part 2 of 2: the parts have more than 1048576 tensors");
+    assert_fails(llmoi_gguf_open(&mem, parts, 1, &g), LLMO_E_FORMAT, "tensor 't' at offset");
+    free(bytes);
 }
 
 /* --- file system --------------------------------------------------------------------------------------------- */
@@ -191,6 +212,22 @@ static void what_is_no_regular_file_is_refused(void **state) {
     rmdir(folder);
 }
 
+static void a_file_that_cannot_be_mapped_is_refused(void **state) {
+    (void)state;
+    int fd = memfd_create("gguf", 0);
+    if (fd < 0 || ftruncate(fd, (off_t)1 << 62) != 0) {
+        print_message("[  SKIP    ] no huge memory files here: %s\n", strerror(errno));
+        skip();
+    }
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    llmoi_source *parts;
+    uint32_t n;
+    assert_fails(llmoi_gguf_open_files(&mem, path, true, &parts, &n), LLMO_E_IO, "/proc/self/fd/");
+    assert_non_null(strstr(llmoi_message(), "cannot map"));
+    close(fd);
+}
+
 static void a_file_truncated_after_it_was_opened_is_an_io_error(void **state) {
     (void)state;
     size_t size;
@@ -222,6 +259,8 @@ int main(void) {
         T(a_hundred_thousand_tensors_open_in_a_second),
         T(four_million_empty_strings_take_twice_their_header),
         T(sparse_files_are_refused_at_once),
+        T(parts_with_too_many_tensors_together_are_refused),
+        T(a_file_that_cannot_be_mapped_is_refused),
         T(what_is_no_regular_file_is_refused),
         T(a_file_truncated_after_it_was_opened_is_an_io_error),
     };
