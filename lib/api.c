@@ -251,6 +251,10 @@ llmo_status llmo_model_open_readers(llmo_runtime *runtime, const llmo_reader *re
     LLMOI_CHECK_ARG(n_readers >= 1 && n_readers <= LLMOI_GGUF_MAX_PARTS, "n_readers %u is outside 1..%u", n_readers,
                     LLMOI_GGUF_MAX_PARTS);
     for (uint32_t i = 0; i < n_readers; i++) {
+        if (readers[i].struct_size > sizeof *readers && readers[i].struct_size <= MAX_STRUCT_BYTES) {
+            return llmoi_fail(LLMO_E_VERSION, "readers[%u].struct_size is %u, this library knows %zu bytes", i,
+                              readers[i].struct_size, sizeof *readers);
+        }
         LLMOI_CHECK_ARG(readers[i].struct_size == sizeof *readers, "readers[%u].struct_size is %u, not %zu", i,
                         readers[i].struct_size, sizeof *readers);
         LLMOI_CHECK_ARG(readers[i].read, "readers[%u].read is NULL", i);
