@@ -41,7 +41,7 @@ static int print_json(const session *s, const reply *r) {
     const llmo_generation_info *i = &r->info;
     json_add_text(json, "text", r->text ? r->text : "", r->n_text);
     json_add_tokens(json, "ids", r->tokens.items, r->tokens.n);
-    json_add_string(json, "stop", r->interrupted ? "cancel" : reply_stop_name(i->stop));
+    json_add_string(json, "stop", reply_stop_name(i->stop));
     json_add_u64(json, "prompt_tokens", i->n_prompt);
     json_add_u64(json, "generated_tokens", r->tokens.n);
     json_add_u64(json, "prompt_us", i->prompt_us);

@@ -109,6 +109,7 @@ static int step_to_end(reply *r, session *s, llmo_generation *generation) {
         int code = status == LLMO_OK ? TOOL_OK : tool_fail_library();
         r->info = (llmo_generation_info){.struct_size = sizeof r->info};
         if (!code && llmo_generation_get_info(generation, &r->info) != LLMO_OK) code = tool_fail_library();
+        if (r->interrupted) r->info.stop = LLMO_STOP_CANCEL; /* it will be, at its next step, which never comes */
         if (code || r->interrupted || r->info.state >= LLMO_GENERATION_DONE) return code;
         if (r->info.state == LLMO_GENERATION_PROMPT) {
             progress_update(&r->progress, "prompt", r->info.n_prompt_done, r->info.n_prompt);
