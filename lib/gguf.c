@@ -398,8 +398,9 @@ static llmo_status store_part(llmoi_gguf *g, uint32_t no, uint32_t first_tensor)
                 .cap = part->header_bytes,
                 .len = part->header_bytes,
                 .limit = part->header_bytes};
-    LLMOI_TRY(walk_part(&p));
-    if (p.pos != part->header_bytes || p.n_strings != part->n_strings || p.alignment != part->alignment) {
+    /* the first walk accepted these bytes: a refusal now means that they are others */
+    if (walk_part(&p) != LLMO_OK || p.pos != part->header_bytes || p.n_strings != part->n_strings ||
+        p.alignment != part->alignment) {
         return llmoi_fail(LLMO_E_IO, "the file changed while it was read");
     }
     for (uint32_t i = first_tensor; i < first_tensor + part->n_tensors; i++) {
