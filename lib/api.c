@@ -21,8 +21,9 @@ llmo_status llmoi_read_params(void *dst, size_t dst_bytes, const void *src, cons
     LLMOI_TRY(check_size(size, name));
     for (size_t i = dst_bytes; i < size; i++) {
         if (((const char *)src)[i]) {
-            return llmoi_fail(LLMO_E_VERSION, "%s: struct_size %u, this library knows %zu bytes, and the rest is not zero",
-                              name, size, dst_bytes);
+            return llmoi_fail(LLMO_E_VERSION,
+                              "%s: struct_size %u, this library knows %zu bytes, and the rest is not zero", name, size,
+                              dst_bytes);
         }
     }
     memcpy(dst, src, size < dst_bytes ? size : dst_bytes);
@@ -42,7 +43,7 @@ llmo_status llmoi_write_info(void *out, const void *info, size_t info_bytes, con
 }
 
 llmo_status llmoi_check(const llmoi_handle *h, llmoi_kind kind, const llmo_runtime *rt, const char *name) {
-    LLMOI_CHECK_ARG(h, "%s is NULL", name);
+    LLMOI_CHECK_ARG(h && rt, "%s is NULL", name);
     LLMOI_CHECK_ARG(llmoi_handle_is(h, kind), "%s is not a live %s handle", name, name);
     if (rt->process_id != llmoi_os_process_id()) {
         return llmoi_fail(LLMO_E_FORKED, "%s belongs to the parent process", name);
@@ -129,8 +130,8 @@ uint32_t llmo_device_count(const llmo_runtime *runtime) {
 llmo_status llmo_device_get_info(llmo_runtime *runtime, uint32_t index, llmo_device_info *info) {
     LLMOI_TRY(check_runtime(runtime));
     if (index >= llmo_device_count(runtime)) {
-        return llmoi_handle_note(&runtime->handle, llmoi_fail(LLMO_E_ARG, "device %u does not exist, there are %u", index,
-                                                              llmo_device_count(runtime)));
+        return llmoi_handle_note(&runtime->handle, llmoi_fail(LLMO_E_ARG, "device %u does not exist, there are %u",
+                                                              index, llmo_device_count(runtime)));
     }
     const llmoi_backend *be = index ? runtime->cuda : runtime->cpu;
     uint32_t local = index ? index - 1 : 0;
@@ -298,11 +299,11 @@ llmo_status llmo_model_get_tensor(llmo_model *model, uint32_t index, llmo_tensor
     LLMOI_TRY(check_model(model));
     const llmoi_gguf_tensor *t = llmoi_gguf_tensor_at(model->gguf, index);
     if (!t) {
-        return llmoi_handle_note(&model->handle, llmoi_fail(LLMO_E_ARG, "tensor index %u: the file has %u tensors", index,
-                                                            llmoi_gguf_n_tensors(model->gguf)));
+        return llmoi_handle_note(&model->handle, llmoi_fail(LLMO_E_ARG, "tensor index %u: the file has %u tensors",
+                                                            index, llmoi_gguf_n_tensors(model->gguf)));
     }
-    llmo_tensor_info i = {.struct_size = sizeof i, .n_dims = t->n_dims, .n_bytes = t->n_bytes, .file_offset = t->offset,
-                          .part = t->part};
+    llmo_tensor_info i = {
+        .struct_size = sizeof i, .n_dims = t->n_dims, .n_bytes = t->n_bytes, .file_offset = t->offset, .part = t->part};
     memcpy(i.dims, t->dims, sizeof i.dims);
     (void)snprintf(i.type, sizeof i.type, "%s", llmoi_type_find(t->type)->name);
     (void)snprintf(i.name, sizeof i.name, "%s", t->name);
@@ -329,8 +330,8 @@ llmo_status llmo_detokenize(llmo_model *model, const llmo_token *tokens, size_t 
     LLMOI_CHECK_ARG(text || cap == 0, "text is NULL, cap is %zu", cap);
     LLMOI_CHECK_ARG(text_bytes, "text_bytes is NULL");
     LLMOI_CHECK_ARG(!(flags & ~3u), "flags 0x%x: unknown bits", flags);
-    return llmoi_handle_note(&model->handle, llmoi_tokenizer_decode(model->tokenizer, tokens, n_tokens, flags, text, cap,
-                                                                    text_bytes));
+    return llmoi_handle_note(&model->handle,
+                             llmoi_tokenizer_decode(model->tokenizer, tokens, n_tokens, flags, text, cap, text_bytes));
 }
 
 llmo_token llmo_model_special_token(const llmo_model *model, int32_t special) {

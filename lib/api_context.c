@@ -20,7 +20,8 @@ static bool is_generation(const llmo_generation *g) {
 }
 
 static llmo_status check_sequence(const llmo_sequence *s) {
-    return llmoi_check(s ? &s->handle : NULL, LLMOI_SEQUENCE, is_sequence(s) ? s->ctx->model->runtime : NULL, "sequence");
+    return llmoi_check(s ? &s->handle : NULL, LLMOI_SEQUENCE, is_sequence(s) ? s->ctx->model->runtime : NULL,
+                       "sequence");
 }
 
 static llmo_status check_generation(const llmo_generation *g) {
@@ -118,8 +119,13 @@ llmo_status llmo_plan_get_site(const llmo_plan *plan, uint32_t index, llmo_site_
     const llmoi_choice *c = site_at(plan, index, &mat);
     LLMOI_CHECK_ARG(c, "site %u does not exist, the plan has %u", index, llmo_plan_site_count(plan));
     const llmoi_mat *m = &plan->model->mats[mat];
-    llmo_site_info i = {.struct_size = sizeof i, .layer = m->layer, .device = c->device, .n_declined = c->n_declined,
-                        .rows = m->site.rows * m->site.n_experts, .k = m->site.k, .n_bytes = m->tensor->n_bytes};
+    llmo_site_info i = {.struct_size = sizeof i,
+                        .layer = m->layer,
+                        .device = c->device,
+                        .n_declined = c->n_declined,
+                        .rows = m->site.rows * m->site.n_experts,
+                        .k = m->site.k,
+                        .n_bytes = m->tensor->n_bytes};
     (void)snprintf(i.tensor, sizeof i.tensor, "%s", m->tensor->name);
     (void)snprintf(i.type, sizeof i.type, "%s", m->site.type->name);
     (void)snprintf(i.row, sizeof i.row, "%s", c->row->name);
@@ -368,9 +374,15 @@ llmo_status llmo_generation_start_tokens(llmo_sequence *sequence, const llmo_tok
 }
 
 static void describe(const llmo_generation *g, llmo_generation_info *i) {
-    *i = (llmo_generation_info){.struct_size = sizeof *i, .state = g->state, .stop = g->stop, .status = g->status,
-                                .n_prompt = g->n_prompt, .n_prompt_done = g->n_prompt_done,
-                                .n_generated = g->n_tokens, .prompt_us = g->prompt_us, .decode_us = g->decode_us};
+    *i = (llmo_generation_info){.struct_size = sizeof *i,
+                                .state = g->state,
+                                .stop = g->stop,
+                                .status = g->status,
+                                .n_prompt = g->n_prompt,
+                                .n_prompt_done = g->n_prompt_done,
+                                .n_generated = g->n_tokens,
+                                .prompt_us = g->prompt_us,
+                                .decode_us = g->decode_us};
 }
 
 llmo_status llmo_generation_get_info(llmo_generation *generation, llmo_generation_info *info) {

@@ -45,7 +45,7 @@ struct llmo_sequence {
 struct llmo_generation {
     llmoi_handle handle;
     llmo_context *ctx;
-    llmo_sequence *seq; /* NULL once ended */
+    llmo_sequence *seq;           /* NULL once ended */
     llmo_generation *next, *prev; /* all generations of the context */
     uint32_t flags, max_tokens;
     llmoi_sampler *sampler;
@@ -61,10 +61,10 @@ struct llmo_generation {
     int32_t (*on_text)(void *user, llmo_generation *generation, const char *text, size_t text_bytes);
     char *text; /* generated, not yet given out */
     size_t text_len, text_cap;
-    size_t text_safe; /* of it ready: no stop string can begin there any more */
+    size_t text_safe;         /* of it ready: no stop string can begin there any more */
     unsigned char partial[4]; /* bytes of an unfinished UTF-8 character */
     uint32_t n_partial;
-    char *piece;   /* (max piece bytes) */
+    char *piece; /* (max piece bytes) */
     /* stops */
     char *stops; /* all stop strings, NUL-terminated, one after the other */
     uint32_t n_stops;
@@ -111,14 +111,14 @@ struct llmo_context {
     void *compute_block, *logits_block;
 
     /* activations of one pass, (n_batch, ...) */
-    float *x;                      /* residual stream */
-    float *q, *k, *v, *attn;       /* heads */
-    float *gate, *up;              /* hidden neurons */
-    float *post;                   /* product before its post norm */
-    float *rope_cos, *rope_sin;    /* (n_batch, n_rot / 2) */
-    double *rope_freq;             /* (n_rot / 2) angle per position */
+    float *x;                   /* residual stream */
+    float *q, *k, *v, *attn;    /* heads */
+    float *gate, *up;           /* hidden neurons */
+    float *post;                /* product before its post norm */
+    float *rope_cos, *rope_sin; /* (n_batch, n_rot / 2) */
+    double *rope_freq;          /* (n_rot / 2) angle per position */
     double rope_magnitude;
-    float *logits;                 /* (n_sequences, n_vocab) */
+    float *logits; /* (n_sequences, n_vocab) */
     llmoi_sample_scratch *scratch;
 
     llmoi_kv kv;

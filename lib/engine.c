@@ -61,7 +61,7 @@ static void collect(llmo_context *c, uint32_t max_tokens) {
             add_generation(c, s, limit - c->pass.batch.n_tokens);
         }
     }
-    c->next_slot = (c->next_slot + 1) % n_seq;
+    c->next_slot = (c->next_slot + 1) % n_seq; // NOLINT(clang-analyzer-core.DivideZero): a plan has 1 at least
 }
 
 /* --- running a pass -------------------------------------------------------------------------------------------------- */

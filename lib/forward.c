@@ -44,16 +44,27 @@ static void attention(llmo_context *c, uint32_t layer) {
     qkv.out[2] = c->v;
     c->be->group(&c->exec, &qkv);
 
-    llmoi_qkv_store store = {.dims = &l->attn, .batch = &c->pass.batch, .q = c->q, .k = c->k, .v = c->v,
-                             .cos = c->rope_cos, .sin = c->rope_sin, .q_norm = norm(c, l->q_norm),
-                             .k_norm = norm(c, l->k_norm), .kv = &c->kv.layers[layer]};
+    llmoi_qkv_store store = {.dims = &l->attn,
+                             .batch = &c->pass.batch,
+                             .q = c->q,
+                             .k = c->k,
+                             .v = c->v,
+                             .cos = c->rope_cos,
+                             .sin = c->rope_sin,
+                             .q_norm = norm(c, l->q_norm),
+                             .k_norm = norm(c, l->k_norm),
+                             .kv = &c->kv.layers[layer]};
     c->be->qkv_store(&c->exec, &store);
 
     llmoi_attend attend = {&l->attn, &c->pass.batch, c->q, &c->kv.layers[layer], c->attn};
     c->be->attend(&c->exec, &attend);
 
-    llmoi_group out = {.x = c->attn, .n_tokens = n, .k = l->attn.n_heads * l->attn.head_dim, .add = true,
-                       .post = norm(c, l->attn_post), .post_tmp = c->post};
+    llmoi_group out = {.x = c->attn,
+                       .n_tokens = n,
+                       .k = l->attn.n_heads * l->attn.head_dim,
+                       .add = true,
+                       .post = norm(c, l->attn_post),
+                       .post_tmp = c->post};
     out.w[0] = bound(c, l->wo, l->bo);
     out.out[0] = c->x;
     c->be->group(&c->exec, &out);
@@ -66,8 +77,14 @@ static void feed_forward(llmo_context *c, uint32_t layer) {
     uint32_t n = c->pass.batch.n_tokens;
 
     if (l->router != LLMOI_NONE) {
-        llmoi_moe moe = {.x = c->x, .n_tokens = n, .k = hp->n_embd, .n_ff = l->n_ff, .n_experts = hp->n_experts,
-                         .n_used = hp->n_experts_used, .norm = norm(c, l->ffn_norm), .activation = l->activation};
+        llmoi_moe moe = {.x = c->x,
+                         .n_tokens = n,
+                         .k = hp->n_embd,
+                         .n_ff = l->n_ff,
+                         .n_experts = hp->n_experts,
+                         .n_used = hp->n_experts_used,
+                         .norm = norm(c, l->ffn_norm),
+                         .activation = l->activation};
         moe.router = bound(c, l->router, LLMOI_NONE);
         moe.gate = bound(c, l->gate, l->b_gate);
         moe.up = bound(c, l->up, l->b_up);
@@ -85,8 +102,8 @@ static void feed_forward(llmo_context *c, uint32_t layer) {
 
     c->be->gate_mul(&c->exec, l->activation, c->gate, c->up, c->gate, (size_t)n * l->n_ff);
 
-    llmoi_group out = {.x = c->gate, .n_tokens = n, .k = l->n_ff, .add = true, .post = norm(c, l->ffn_post),
-                       .post_tmp = c->post};
+    llmoi_group out = {
+        .x = c->gate, .n_tokens = n, .k = l->n_ff, .add = true, .post = norm(c, l->ffn_post), .post_tmp = c->post};
     out.w[0] = bound(c, l->down, l->b_down);
     out.out[0] = c->x;
     c->be->group(&c->exec, &out);
@@ -126,8 +143,12 @@ void llmoi_forward_begin(llmo_context *c) {
 
 void llmoi_forward_unit(llmo_context *c) {
     uint32_t unit = c->pass.unit++;
-    if (unit == 0) embed(c);
-    else if (unit == c->pass.n_units - 1) head(c);
-    else if (unit % 2) attention(c, (unit - 1) / 2);
-    else feed_forward(c, (unit - 1) / 2);
+    if (unit == 0)
+        embed(c);
+    else if (unit == c->pass.n_units - 1)
+        head(c);
+    else if (unit % 2)
+        attention(c, (unit - 1) / 2);
+    else
+        feed_forward(c, (unit - 1) / 2);
 }

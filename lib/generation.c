@@ -29,7 +29,8 @@ static bool utf8_prefix_ok(const unsigned char *p, uint32_t n) {
 
 static void put_text(llmo_generation *g, const void *bytes, size_t n) {
     /* grows only if nobody reads the text of a very talkative vocabulary; without memory the text is cut here */
-    if (llmoi_grow(&g->ctx->mem, LLMO_PURPOSE_HOST, (void **)&g->text, &g->text_cap, g->text_len + n, 1) != LLMO_OK) return;
+    if (llmoi_grow(&g->ctx->mem, LLMO_PURPOSE_HOST, (void **)&g->text, &g->text_cap, g->text_len + n, 1) != LLMO_OK)
+        return;
     memcpy(g->text + g->text_len, bytes, n);
     g->text_len += n;
 }
@@ -178,9 +179,12 @@ void llmoi_generation_accept(llmo_generation *g, float *logits) {
         return;
     }
     update_safe(g);
-    if (!emit(g)) end_done(g, LLMO_STOP_CALLBACK);
-    else if (g->n_tokens == g->max_tokens) end_done(g, LLMO_STOP_LENGTH);
-    else if (s->n_tokens >= c->plan->params.n_ctx) end_done(g, LLMO_STOP_CONTEXT);
+    if (!emit(g))
+        end_done(g, LLMO_STOP_CALLBACK);
+    else if (g->n_tokens == g->max_tokens)
+        end_done(g, LLMO_STOP_LENGTH);
+    else if (s->n_tokens >= c->plan->params.n_ctx)
+        end_done(g, LLMO_STOP_CONTEXT);
 }
 
 /* --- start, free ----------------------------------------------------------------------------------------------------- */
@@ -189,7 +193,8 @@ static llmo_status copy_stops(llmo_generation *g, const llmo_generation_params *
     llmoi_mem *mem = &g->ctx->mem;
     size_t total = 0;
     for (uint32_t i = 0; i < p->n_stops; i++) {
-        if (!p->stops || !p->stops[i] || !p->stops[i][0]) return llmoi_fail(LLMO_E_ARG, "stops[%u] is NULL or empty", i);
+        if (!p->stops || !p->stops[i] || !p->stops[i][0])
+            return llmoi_fail(LLMO_E_ARG, "stops[%u] is NULL or empty", i);
         size_t n = strlen(p->stops[i]);
         total += n + 1;
         if (n > g->longest_stop) g->longest_stop = n;
@@ -204,7 +209,8 @@ static llmo_status copy_stops(llmo_generation *g, const llmo_generation_params *
         at += n;
     }
     g->n_stops = p->n_stops;
-    if (p->n_stop_tokens && !p->stop_tokens) return llmoi_fail(LLMO_E_ARG, "stop_tokens is NULL, n_stop_tokens is not 0");
+    if (p->n_stop_tokens && !p->stop_tokens)
+        return llmoi_fail(LLMO_E_ARG, "stop_tokens is NULL, n_stop_tokens is not 0");
     if (p->n_stop_tokens) memcpy(g->stop_tokens, p->stop_tokens, p->n_stop_tokens * sizeof *g->stop_tokens);
     g->n_stop_tokens = p->n_stop_tokens;
     return LLMO_OK;
@@ -225,7 +231,8 @@ static llmo_status make_sampler(llmo_generation *g, const llmo_sampling_params *
         bool found = false;
         for (uint32_t i = 0; i < n && !found; i++) {
             size_t bl = breakers[i] ? strlen(breakers[i]) : 0;
-            for (size_t at = 0; bl && !found && at + bl <= len; at++) found = memcmp(g->piece + at, breakers[i], bl) == 0;
+            for (size_t at = 0; bl && !found && at + bl <= len; at++)
+                found = memcmp(g->piece + at, breakers[i], bl) == 0;
         }
         if (!found) continue;
         st = llmoi_grow(&c->mem, LLMO_PURPOSE_HOST, (void **)&list, &cap, count + 1, sizeof *list);

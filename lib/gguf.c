@@ -140,7 +140,7 @@ static llmo_status take_u32(parser *p, uint32_t *out) {
 static llmo_status take_u64(parser *p, uint64_t *out) {
     unsigned char *b = NULL;
     LLMOI_TRY(take(p, sizeof *out, &b));
-    *out = llmoi_load_u64(b); // NOLINT(clang-analyzer-core.CallAndMessage): take() sets b, which it cannot follow
+    *out = llmoi_load_u64(b);
     return LLMO_OK;
 }
 

@@ -32,8 +32,10 @@ llmo_status llmoi_arch_f32(const llmo_model *m, const char *key, bool required, 
 static llmo_status find_tensor(const llmo_model *m, int32_t layer, const char *name, const char *suffix,
                                const uint64_t *dims, uint32_t n_dims, bool required, const llmoi_gguf_tensor **out) {
     char full[160];
-    if (layer >= 0) (void)snprintf(full, sizeof full, "blk.%d.%s%s", layer, name, suffix);
-    else (void)snprintf(full, sizeof full, "%s%s", name, suffix);
+    if (layer >= 0)
+        (void)snprintf(full, sizeof full, "blk.%d.%s%s", layer, name, suffix);
+    else
+        (void)snprintf(full, sizeof full, "%s%s", name, suffix);
     const llmoi_gguf_tensor *t = llmoi_gguf_find(m->gguf, full);
     *out = t;
     if (!t) {
@@ -42,11 +44,11 @@ static llmo_status find_tensor(const llmo_model *m, int32_t layer, const char *n
     bool same = true;
     for (uint32_t i = 0; i < LLMOI_GGUF_MAX_DIMS; i++) same = same && t->dims[i] == (i < n_dims ? dims[i] : 1);
     if (!same) {
-        return llmoi_fail(LLMO_E_FORMAT,
-                          "tensor '%s' has shape [%llu, %llu, %llu, %llu], the header asks for [%llu, %llu, %llu]", full,
-                          (unsigned long long)t->dims[0], (unsigned long long)t->dims[1],
-                          (unsigned long long)t->dims[2], (unsigned long long)t->dims[3], (unsigned long long)dims[0],
-                          (unsigned long long)(n_dims > 1 ? dims[1] : 1), (unsigned long long)(n_dims > 2 ? dims[2] : 1));
+        return llmoi_fail(
+            LLMO_E_FORMAT, "tensor '%s' has shape [%llu, %llu, %llu, %llu], the header asks for [%llu, %llu, %llu]",
+            full, (unsigned long long)t->dims[0], (unsigned long long)t->dims[1], (unsigned long long)t->dims[2],
+            (unsigned long long)t->dims[3], (unsigned long long)dims[0], (unsigned long long)(n_dims > 1 ? dims[1] : 1),
+            (unsigned long long)(n_dims > 2 ? dims[2] : 1));
     }
     return LLMO_OK;
 }
@@ -96,8 +98,13 @@ static llmo_status read_rope(llmo_model *m) {
     if (hp->n_rot % 2) {
         return llmoi_fail(LLMO_E_FORMAT, "key '%s.rope.dimension_count': %u is odd", m->arch, hp->n_rot);
     }
-    *r = (llmoi_rope_params){.base = 10000.0f, .factor = 1.0f, .attn_factor = 1.0f, .beta_fast = 32.0f,
-                             .beta_slow = 1.0f, .n_ctx_orig = hp->n_ctx_train, .divisors = LLMOI_NONE};
+    *r = (llmoi_rope_params){.base = 10000.0f,
+                             .factor = 1.0f,
+                             .attn_factor = 1.0f,
+                             .beta_fast = 32.0f,
+                             .beta_slow = 1.0f,
+                             .n_ctx_orig = hp->n_ctx_train,
+                             .divisors = LLMOI_NONE};
     LLMOI_TRY(llmoi_arch_f32(m, "rope.freq_base", false, 1.0f, 1e12f, &r->base));
     /* the older name of the linear factor, then the newer ones */
     bool has_old = false;
@@ -109,9 +116,12 @@ static llmo_status read_rope(llmo_model *m) {
     llmoi_str type = {has_old ? "linear" : "none", has_old ? 6 : 4};
     arch_key(m, "rope.scaling.type", key, sizeof key);
     LLMOI_TRY(llmoi_gguf_string(m->gguf, key, false, &type));
-    if (type.len == 6 && memcmp(type.ptr, "linear", 6) == 0) r->scaling = LLMOI_SCALING_LINEAR;
-    else if (type.len == 4 && memcmp(type.ptr, "yarn", 4) == 0) r->scaling = LLMOI_SCALING_YARN;
-    else if (type.len == 4 && memcmp(type.ptr, "none", 4) == 0) r->scaling = LLMOI_SCALING_NONE;
+    if (type.len == 6 && memcmp(type.ptr, "linear", 6) == 0)
+        r->scaling = LLMOI_SCALING_LINEAR;
+    else if (type.len == 4 && memcmp(type.ptr, "yarn", 4) == 0)
+        r->scaling = LLMOI_SCALING_YARN;
+    else if (type.len == 4 && memcmp(type.ptr, "none", 4) == 0)
+        r->scaling = LLMOI_SCALING_NONE;
     else {
         return llmoi_fail(LLMO_E_UNSUPPORTED, "key '%s': RoPE scaling '%.*s' is not supported", key,
                           (int)(type.len < 64 ? type.len : 64), type.ptr);
@@ -156,8 +166,9 @@ llmo_status llmoi_arch_common(llmo_model *m) {
                           value_length, hp->head_dim);
     }
     if (hp->head_dim > LLMOI_HEAD_DIM_MAX) {
-        return llmoi_fail(LLMO_E_FORMAT, "key '%s.attention.head_count': heads of %u elements, at most %u are supported",
-                          m->arch, hp->head_dim, LLMOI_HEAD_DIM_MAX);
+        return llmoi_fail(LLMO_E_FORMAT,
+                          "key '%s.attention.head_count': heads of %u elements, at most %u are supported", m->arch,
+                          hp->head_dim, LLMOI_HEAD_DIM_MAX);
     }
     const char *eps = hp->layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
     LLMOI_TRY(llmoi_arch_f32(m, eps, true, 0.0f, 1.0f, &hp->norm_eps));
@@ -207,8 +218,11 @@ llmo_status llmoi_arch_attention(llmo_model *m, uint32_t layer) {
     LLMOI_TRY(llmoi_arch_vec(m, n, "attn_v.bias", kv, false, &l->bv));
     LLMOI_TRY(llmoi_arch_vec(m, n, "attn_output.bias", hp->n_embd, false, &l->bo));
     l->q_norm = l->k_norm = l->attn_post = l->ffn_post = LLMOI_NONE;
-    l->attn = (llmoi_attn_dims){.n_heads = hp->n_heads, .n_kv_heads = hp->n_kv_heads, .head_dim = hp->head_dim,
-                                .n_rot = hp->n_rot, .rope = LLMOI_ROPE_PAIRS,
+    l->attn = (llmoi_attn_dims){.n_heads = hp->n_heads,
+                                .n_kv_heads = hp->n_kv_heads,
+                                .head_dim = hp->head_dim,
+                                .n_rot = hp->n_rot,
+                                .rope = LLMOI_ROPE_PAIRS,
                                 .scale = 1.0f / sqrtf((float)hp->head_dim)};
     return LLMO_OK;
 }
@@ -280,8 +294,8 @@ static llmo_status open_model(llmo_model *m, llmoi_source *parts, uint32_t n_par
     llmoi_str arch;
     LLMOI_TRY(llmoi_gguf_string(m->gguf, "general.architecture", true, &arch));
     if (arch.len == 0 || arch.len >= sizeof m->arch || memchr(arch.ptr, 0, arch.len)) {
-        return llmoi_fail(LLMO_E_FORMAT, "key 'general.architecture': a name of 1..63 bytes is needed, this one has %zu",
-                          arch.len);
+        return llmoi_fail(LLMO_E_FORMAT,
+                          "key 'general.architecture': a name of 1..63 bytes is needed, this one has %zu", arch.len);
     }
     memcpy(m->arch, arch.ptr, arch.len);
     LLMOI_TRY(llmoi_tokenizer_create(&m->mem, m->gguf, pre, &m->tokenizer));
@@ -356,7 +370,8 @@ void llmoi_model_describe(const llmo_model *m, llmo_model_info *info) {
         by_type[t->type] += t->n_bytes;
         if (!most || by_type[t->type] > by_type[most->type]) most = llmoi_type_find(t->type);
     }
-    for (uint32_t i = 0; i < llmoi_gguf_n_parts(m->gguf); i++) info->file_bytes += llmoi_gguf_source(m->gguf, i)->size_bytes;
+    for (uint32_t i = 0; i < llmoi_gguf_n_parts(m->gguf); i++)
+        info->file_bytes += llmoi_gguf_source(m->gguf, i)->size_bytes;
     (void)snprintf(info->type, sizeof info->type, "%s", most ? most->name : "");
     (void)snprintf(info->architecture, sizeof info->architecture, "%s", m->arch);
     llmoi_str name = {"", 0};

@@ -40,12 +40,12 @@ typedef struct llmoi_rope_params {
 
 /* One layer: the recipe that forward.c follows. */
 typedef struct llmoi_layer {
-    llmoi_vec_id attn_norm, ffn_norm;       /* before */
-    llmoi_vec_id attn_post, ffn_post;       /* after, before the residual add */
+    llmoi_vec_id attn_norm, ffn_norm; /* before */
+    llmoi_vec_id attn_post, ffn_post; /* after, before the residual add */
     llmoi_mat_id wq, wk, wv, wo;
     llmoi_vec_id bq, bk, bv, bo;
-    llmoi_vec_id q_norm, k_norm;            /* per head */
-    llmoi_mat_id gate, up, down;            /* dense, or the experts' 3-D ones if router is there */
+    llmoi_vec_id q_norm, k_norm; /* per head */
+    llmoi_mat_id gate, up, down; /* dense, or the experts' 3-D ones if router is there */
     llmoi_vec_id b_gate, b_up, b_down;
     llmoi_mat_id router;
     llmoi_attn_dims attn;

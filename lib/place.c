@@ -9,7 +9,9 @@ uint32_t llmoi_place(int32_t asked, uint32_t n_layers, bool gpu_can_run, const c
     if (want > n_layers) want = n_layers;
     note[0] = '\0';
     if (gpu_can_run || asked == 0) return gpu_can_run ? want : 0;
-    if (asked == LLMO_GPU_LAYERS_AUTO) (void)snprintf(note, cap, "all layers are on the CPU: %s", gpu_note);
-    else (void)snprintf(note, cap, "gpu_layers %d asked, 0 given: %s", asked, gpu_note);
+    if (asked == LLMO_GPU_LAYERS_AUTO)
+        (void)snprintf(note, cap, "all layers are on the CPU: %s", gpu_note);
+    else
+        (void)snprintf(note, cap, "gpu_layers %d asked, 0 given: %s", asked, gpu_note);
     return 0;
 }

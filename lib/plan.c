@@ -94,8 +94,12 @@ static void size_buffers(llmo_plan *p) {
     for (uint32_t i = 0; i < p->model->n_mats; i++) {
         if (p->mats[i].row && p->mats[i].site.k > max_k) max_k = (uint32_t)p->mats[i].site.k;
     }
-    p->dims = (llmoi_dims){.n_batch = p->params.n_batch, .max_k = max_k, .n_embd = hp->n_embd, .n_ff = hp->n_ff,
-                           .n_experts = hp->n_experts, .n_experts_used = hp->n_experts_used,
+    p->dims = (llmoi_dims){.n_batch = p->params.n_batch,
+                           .max_k = max_k,
+                           .n_embd = hp->n_embd,
+                           .n_ff = hp->n_ff,
+                           .n_experts = hp->n_experts,
+                           .n_experts_used = hp->n_experts_used,
                            .n_threads = llmoi_pool_threads(p->model->runtime->pool)};
     uint64_t *bytes = p->bytes[0];
     for (uint32_t b = 0; b <= hp->n_layers; b++) {

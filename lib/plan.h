@@ -19,7 +19,7 @@ typedef struct llmoi_choice {
 
 struct llmo_plan {
     llmoi_handle handle;
-    llmo_model *model; /* a reference */
+    llmo_model *model;       /* a reference */
     llmo_plan_params params; /* resolved */
     uint32_t n_pages, pages_per_sequence;
     uint32_t gpu_layers;

@@ -27,7 +27,8 @@ llmo_status llmoi_handle_note(llmoi_handle *h, llmo_status st) {
 }
 
 const char *llmo_purpose_name(int32_t purpose) {
-    static const char *const names[LLMO_PURPOSE_COUNT] = {"weights", "kv", "compute", "logits", "state", "header", "host"};
+    static const char *const names[LLMO_PURPOSE_COUNT] = {"weights", "kv",     "compute", "logits",
+                                                          "state",   "header", "host"};
     return purpose >= 0 && purpose < LLMO_PURPOSE_COUNT ? names[purpose] : "unknown";
 }
 

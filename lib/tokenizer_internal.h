@@ -4,10 +4,11 @@
 
 #include "tokenizer.h"
 
-#define LLMOI_VOCAB_MAX      ((uint64_t)1 << 24) /* tokens, and merges */
-#define LLMOI_TEXT_MAX_BYTES ((size_t)1 << 30)   /* one call; positions fit 32 bits after every expansion (at most 3x) \
+#define LLMOI_VOCAB_MAX ((uint64_t)1 << 24) /* tokens, and merges */
+#define LLMOI_TEXT_MAX_BYTES                                                                                           \
+    ((size_t)1 << 30)         /* one call; positions fit 32 bits after every expansion (at most 3x) \
                                                   */
-#define LLMOI_NONE UINT32_MAX                    /* no token, no symbol */
+#define LLMOI_NONE UINT32_MAX /* no token, no symbol */
 
 /* Attributes beyond the public llmo_token_attr ones. */
 #define LLMOI_ATTR_PUBLIC 63u

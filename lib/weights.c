@@ -107,8 +107,10 @@ static void load_part(void *arg, uint32_t index, uint32_t n_threads) {
         uint64_t chunk = atomic_fetch_add(&j->next_chunk, 1), bytes;
         if (chunk >= j->n_chunks) break;
         llmo_status st = read_chunk(j, chunk, &bytes);
-        if (st != LLMO_OK) stop_load(j, st);
-        else atomic_fetch_add(&j->done, bytes);
+        if (st != LLMO_OK)
+            stop_load(j, st);
+        else
+            atomic_fetch_add(&j->done, bytes);
         if (index == 0) report(j);
     }
 }
@@ -122,9 +124,9 @@ static llmo_status load_vecs(llmo_model *m, llmoi_weights *w) {
         size_t per = sizeof raw / v->type->block_bytes;
         for (uint64_t at = 0; at < v->n; at += per) {
             size_t n = v->n - at < per ? (size_t)(v->n - at) : per;
-            llmo_status st = llmoi_source_read(llmoi_gguf_source(m->gguf, v->tensor->part),
-                                               v->tensor->offset + at * v->type->block_bytes, raw,
-                                               n * v->type->block_bytes);
+            llmo_status st =
+                llmoi_source_read(llmoi_gguf_source(m->gguf, v->tensor->part),
+                                  v->tensor->offset + at * v->type->block_bytes, raw, n * v->type->block_bytes);
             if (st != LLMO_OK) {
                 llmoi_fail_prefix("tensor '%s'", v->tensor->name);
                 return st;
@@ -148,8 +150,10 @@ static llmo_status load(llmo_model *m, llmoi_weights *w, const llmo_context_para
     (void)pthread_mutex_init(&j.lock, NULL);
     report(&j);
     /* callbacks of the host are called from this thread only, so no job system of the host's between them */
-    if (j.one_thread || m->runtime->host_threads) load_part(&j, 0, 1);
-    else llmoi_pool_run(m->runtime->pool, load_part, &j);
+    if (j.one_thread || m->runtime->host_threads)
+        load_part(&j, 0, 1);
+    else
+        llmoi_pool_run(m->runtime->pool, load_part, &j);
     report(&j);
     (void)pthread_mutex_destroy(&j.lock);
     if (j.status != LLMO_OK) return llmoi_fail(j.status, "%s", j.message);
@@ -187,8 +191,8 @@ static llmo_status fill_store(llmo_model *m, llmoi_weights *w, const llmoi_matmu
     return load(m, w, params);
 }
 
-llmo_status llmoi_weights_acquire(llmo_model *m, const llmoi_matmul_row *const *rows,
-                                  const llmo_context_params *params, llmoi_weights **out) {
+llmo_status llmoi_weights_acquire(llmo_model *m, const llmoi_matmul_row *const *rows, const llmo_context_params *params,
+                                  llmoi_weights **out) {
     llmo_status st = LLMO_OK;
     (void)pthread_mutex_lock(&m->weights_lock);
     llmoi_weights *w = m->weights;

@@ -8,8 +8,8 @@
 struct llmoi_weights {
     llmoi_mem mem; /* LLMO_PURPOSE_WEIGHTS: the blocks */
     llmo_model *model;
-    struct llmoi_weights *next; /* in model->weights, under weights_lock */
-    uint32_t refs;              /* under weights_lock */
+    struct llmoi_weights *next;    /* in model->weights, under weights_lock */
+    uint32_t refs;                 /* under weights_lock */
     const llmoi_matmul_row **rows; /* the row each matrix was laid out for */
     void **blocks;                 /* n_layers + 1; block 0 is outside the layers */
     const void **mats;

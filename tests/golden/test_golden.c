@@ -27,7 +27,8 @@ static golden open_golden(const char *folder, const char *file) {
     golden g = {0};
     snprintf(g.name, sizeof g.name, "%.*s", (int)(strlen(file) - 5), file);
     g.json = read_json(shared_path("%s/%s", folder, file));
-    snprintf(g.path, sizeof g.path, "%s", shared_path("%s/%s", folder, cJSON_GetObjectItem(g.json, "model")->valuestring));
+    snprintf(g.path, sizeof g.path, "%s",
+             shared_path("%s/%s", folder, cJSON_GetObjectItem(g.json, "model")->valuestring));
     g.n_vocab = (uint32_t)cJSON_GetObjectItem(g.json, "n_vocab")->valueint;
     g.n_ctx = (uint32_t)cJSON_GetObjectItem(g.json, "n_ctx")->valueint;
     size_t size;
@@ -102,8 +103,8 @@ typedef struct result {
 /* All sequences of one golden file. */
 static result run_golden(const golden *g) {
     engine e = engine_open(g->path, (engine_options){.n_ctx = g->n_ctx, .kv_type = LLMO_KV_F32});
-    engine chunky = engine_open(g->path, (engine_options){.n_ctx = g->n_ctx, .kv_type = LLMO_KV_F32, .n_batch = 7,
-                                                          .n_threads = 1});
+    engine chunky =
+        engine_open(g->path, (engine_options){.n_ctx = g->n_ctx, .kv_type = LLMO_KV_F32, .n_batch = 7, .n_threads = 1});
     assert_int_equal(e.n_vocab, g->n_vocab);
     size_t row_bytes = 4 * g->n_vocab * sizeof(float);
     float *batch = malloc(row_bytes), *other = malloc(row_bytes);

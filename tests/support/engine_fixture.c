@@ -104,9 +104,14 @@ static void vocabulary(gguf_builder *b) {
             snprintf(bytes[i - 4], sizeof bytes[0], "<0x%02X>", i - 4);
             text[i] = bytes[i - 4];
         } else {
-            if (i == 260) snprintf(pieces[i], sizeof pieces[0], "\xe2\x96\x81");
-            else if (i < 287) snprintf(pieces[i], sizeof pieces[0], "%c", 'a' + (int)(i - 261));
-            else snprintf(pieces[i], sizeof pieces[0], "\xe2\x96\x81" "a");
+            if (i == 260)
+                snprintf(pieces[i], sizeof pieces[0], "\xe2\x96\x81");
+            else if (i < 287)
+                snprintf(pieces[i], sizeof pieces[0], "%c", 'a' + (int)(i - 261));
+            else
+                snprintf(pieces[i], sizeof pieces[0],
+                         "\xe2\x96\x81"
+                         "a");
             text[i] = pieces[i];
         }
     }

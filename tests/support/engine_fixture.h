@@ -15,10 +15,10 @@ typedef struct engine {
 } engine;
 
 typedef struct engine_options {
-    int n_threads;       /* 0: 2 */
-    uint32_t n_ctx;      /* 0: 256 */
+    int n_threads;        /* 0: 2 */
+    uint32_t n_ctx;       /* 0: 256 */
     uint32_t n_sequences; /* 0: 1 */
-    uint32_t n_batch;    /* 0: 512 */
+    uint32_t n_batch;     /* 0: 512 */
     uint64_t n_kv_tokens;
     int32_t kv_type; /* LLMO_KV_F16 or LLMO_KV_F32 */
 } engine_options;
@@ -31,7 +31,7 @@ void engine_close(engine *e);
 /* A small llama model with random weights and a byte vocabulary (4 control tokens, 256 bytes, some pieces), malloc'ed:
  * for tests that must run without the shared data. type: block type number of its matrices (0 F32, 8 Q8_0, ...). */
 unsigned char *tiny_llama(uint32_t type, size_t *size);
-#define TINY_VOCAB 288u
+#define TINY_VOCAB  288u
 #define TINY_LAYERS 2u
 
 #define assert_ok(expr)                                                                                                \
