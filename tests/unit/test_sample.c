@@ -404,40 +404,47 @@ static void xtc(void **state) {
     p.min_keep = 7;
     bool all[8] = {true, true, true, true, true, true, true, true};
     check_kept(p, x, all, 8);
+    p.min_keep = 1; /* of equally likely ones the last stays */
+    float tie[4] = {1.0f, 1.0f, 1.0f, -5.0f};
+    bool stays[4] = {false, false, true, true};
+    check_kept(p, tie, stays, 4);
     ref_close(&f);
     ref_close(&g);
 }
 
-/* Steps in their documented order, on a set that every one of them cuts. */
+/* Steps in their documented order, on a set that every one of them cuts; with and without a top-k before. */
 static void steps_run_in_the_documented_order(void **state) {
     (void)state;
     float x[400];
     random_logits(x, 400, 6.0f, 21);
-    llmo_sampling_params p = plain(0.7f);
-    p.top_k = 120;
-    p.typical_p = 0.9f;
-    p.top_p = 0.9f;
-    p.min_p = 0.1f;
-    p.xtc_probability = 1.0f;
-    p.xtc_threshold = 0.045f;
-    reference f;
-    ref_open(&f, x, 400);
-    size_t kept[6] = {400}, n_steps = 0;
-    for (int step = 0; step < 5; step++) {
-        if (step == 0) ref_top_k(&f, 120);
-        if (step == 1) ref_typical(&f, (double)p.typical_p);
-        if (step == 2) ref_top_p(&f, (double)p.top_p);
-        if (step == 3) ref_min_p(&f, (double)p.min_p);
-        if (step == 4) ref_xtc(&f, (double)p.xtc_threshold);
-        kept[step + 1] = 0;
-        for (size_t i = 0; i < 400; i++) kept[step + 1] += f.keep[i];
-        n_steps += kept[step + 1] < kept[step];
+    for (int with_top_k = 0; with_top_k < 2; with_top_k++) {
+        llmo_sampling_params p = plain(0.7f);
+        p.top_k = with_top_k ? 120 : 0;
+        p.typical_p = 0.9f;
+        p.top_p = 0.9f;
+        p.min_p = 0.1f;
+        p.xtc_probability = 1.0f;
+        p.xtc_threshold = 0.045f;
+        reference f;
+        ref_open(&f, x, 400);
+        size_t before = 400, n_cuts = 0;
+        for (int step = with_top_k ? 0 : 1; step < 5; step++) {
+            if (step == 0) ref_top_k(&f, 120);
+            if (step == 1) ref_typical(&f, (double)p.typical_p);
+            if (step == 2) ref_top_p(&f, (double)p.top_p);
+            if (step == 3) ref_min_p(&f, (double)p.min_p);
+            if (step == 4) ref_xtc(&f, (double)p.xtc_threshold);
+            size_t kept = 0;
+            for (size_t i = 0; i < 400; i++) kept += f.keep[i];
+            n_cuts += kept < before;
+            before = kept;
+        }
+        assert_int_equal(n_cuts, with_top_k ? 5 : 4);
+        check_kept(p, x, f.keep, 400);
+        ref_softmax(&f, (double)p.temperature);
+        check_distribution(&p, x, f.p, 400, 50000);
+        ref_close(&f);
     }
-    assert_int_equal(n_steps, 5);
-    check_kept(p, x, f.keep, 400);
-    ref_softmax(&f, (double)p.temperature);
-    check_distribution(&p, x, f.p, 400, 50000);
-    ref_close(&f);
 }
 
 static void mirostat_v2(void **state) {
@@ -498,6 +505,16 @@ static void mirostat_applies_the_temperature_first(void **state) {
     ref_softmax(&f, 2.0);
     check_distribution(&p, x, f.p, 50, 50000);
     ref_close(&f);
+}
+
+static void mirostat_keeps_one_token_when_all_surprise_too_much(void **state) {
+    (void)state;
+    llmo_sampling_params p = plain(1.0f);
+    p.mirostat = 2;
+    p.mirostat_tau = 0.0f;
+    const float x[4] = {0.0f, 5.0f, 5.0f, 1.0f};
+    const bool first[4] = {false, true, false, false};
+    check_kept(p, x, first, 4);
 }
 
 static void logit_bias(void **state) {
@@ -574,6 +591,7 @@ int main(void) {
         cmocka_unit_test(steps_run_in_the_documented_order),
         cmocka_unit_test(mirostat_v2),
         cmocka_unit_test(mirostat_applies_the_temperature_first),
+        cmocka_unit_test(mirostat_keeps_one_token_when_all_surprise_too_much),
         cmocka_unit_test(logit_bias),
         cmocka_unit_test(seed_reproduces_and_documented_generator),
     };
