@@ -8,6 +8,7 @@ static size_t file_bytes(const llmoi_site *site) {
 }
 
 static const char *refuse_q8(const llmoi_site *site) {
+    if (site->numerics != LLMO_NUMERICS_Q8) return "f32 activations are asked for";
     if (!site->type->unpack) return "float weights have no integer form";
     if (site->k % LLMOI_QBLOCK) return "row length is no multiple of 32";
     return NULL;

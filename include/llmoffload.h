@@ -365,6 +365,14 @@ LLMO_API uint32_t llmo_model_token_attr(const llmo_model *model, llmo_token toke
 
 typedef enum llmo_kv_type { LLMO_KV_F16 = 0, LLMO_KV_F32 = 1 } llmo_kv_type;
 
+/* How matrix products with quantized weights are computed. Products with float weights are always as F32. Whatever it is,
+ * results do not depend on threads, batches or budgets, bit for bit. */
+typedef enum llmo_numerics {
+    LLMO_NUMERICS_AUTO = 0, /* this version's choice: F32 */
+    LLMO_NUMERICS_F32 = 1,  /* weights expanded to f32, activations in f32: closest to what the file says */
+    LLMO_NUMERICS_Q8 = 2 /* activations rounded to 8 bits (a scale per 32), integer products: what fast kernels use */
+} llmo_numerics;
+
 #define LLMO_GPU_LAYERS_AUTO (-1)
 #define LLMO_BYTES_UNLIMITED UINT64_MAX
 
@@ -381,7 +389,7 @@ typedef struct llmo_plan_params {
     /* Layers for the GPU: LLMO_GPU_LAYERS_AUTO (as many as help and fit), or a number, counted from the last layer. More
      * than there are means all. What cannot be had stays on the CPU, and llmo_plan_note says why. */
     int32_t gpu_layers;
-    uint32_t reserved0;         /* 0 */
+    int32_t numerics;           /* llmo_numerics */
     uint64_t vram_budget_bytes; /* per GPU; LLMO_BYTES_UNLIMITED: what is free */
     uint64_t ram_budget_bytes;  /* LLMO_BYTES_UNLIMITED: no limit; a plan that needs more is LLMO_E_BUDGET */
 } llmo_plan_params;

@@ -250,8 +250,9 @@ static llmo_status fill(llmo_generation *g, llmo_sequence *s, const llmo_generat
     const llmoi_tokenizer *tok = g->ctx->model->tokenizer;
     uint32_t room = g->ctx->plan->params.n_ctx - s->n_tokens;
     g->flags = p->flags;
-    g->max_tokens = p->max_tokens && p->max_tokens < room ? p->max_tokens : room;
-    g->cap_tokens = g->max_tokens + 1;
+    uint32_t most = p->max_tokens && p->max_tokens < room ? p->max_tokens : room; /* that can be chosen at all */
+    g->max_tokens = p->max_tokens;
+    g->cap_tokens = most + 1;
     g->tokens = llmoi_alloc_array(mem, LLMO_PURPOSE_HOST, g->cap_tokens, sizeof *g->tokens);
     size_t piece = llmoi_tokenizer_max_piece_bytes(tok);
     g->piece = llmoi_alloc(mem, LLMO_PURPOSE_HOST, piece + 1);
@@ -259,7 +260,7 @@ static llmo_status fill(llmo_generation *g, llmo_sequence *s, const llmo_generat
     LLMOI_TRY(copy_stops(g, p));
     /* with a callback only what is held back stays here; without one, room for all text at 16 bytes a token; a broken byte
      * becomes three */
-    size_t want = 3 * piece + g->longest_stop + 16 + (p->text ? 0 : (size_t)g->max_tokens * 16);
+    size_t want = 3 * piece + g->longest_stop + 16 + (p->text ? 0 : (size_t)most * 16);
     LLMOI_TRY(llmoi_grow(mem, LLMO_PURPOSE_HOST, (void **)&g->text, &g->text_cap, want, 1));
     g->text_user = p->text_user;
     g->on_text = p->text;

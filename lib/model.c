@@ -58,7 +58,8 @@ static llmo_status add_mat(llmo_model *m, const llmoi_gguf_tensor *t, int32_t la
     llmoi_mat *mat = &m->mats[m->n_mats];
     mat->tensor = t;
     mat->layer = layer;
-    mat->site = (llmoi_site){llmoi_type_find(t->type), rows, k, n_experts, role, 0};
+    mat->site =
+        (llmoi_site){.type = llmoi_type_find(t->type), .rows = rows, .k = k, .n_experts = n_experts, .role = role};
     *id = (llmoi_mat_id)m->n_mats++;
     return LLMO_OK;
 }

@@ -15,7 +15,7 @@ typedef int32_t llmoi_vec_id; /* index into llmo_model.vecs, or LLMOI_NONE */
 /* A matrix: what it is multiplied as. The head of a model with tied embeddings has the tensor of the embedding. */
 typedef struct llmoi_mat {
     const llmoi_gguf_tensor *tensor;
-    llmoi_site site; /* max_tokens is set by the plan */
+    llmoi_site site; /* max_tokens and numerics are set by the plan */
     int32_t layer;   /* -1: outside the layers */
 } llmoi_mat;
 

@@ -31,7 +31,8 @@ static llmo_status resolve(llmo_plan *p) {
     LLMOI_TRY(check_range("n_batch", q->n_batch, 1, 65536));
     LLMOI_TRY(check_range("kv_type_k", (uint64_t)(int64_t)q->kv_type_k, LLMO_KV_F16, LLMO_KV_F32));
     LLMOI_TRY(check_range("kv_type_v", (uint64_t)(int64_t)q->kv_type_v, LLMO_KV_F16, LLMO_KV_F32));
-    LLMOI_TRY(check_range("reserved0", q->reserved0, 0, 0));
+    LLMOI_TRY(check_range("numerics", (uint64_t)(int64_t)q->numerics, LLMO_NUMERICS_AUTO, LLMO_NUMERICS_Q8));
+    if (q->numerics == LLMO_NUMERICS_AUTO) q->numerics = LLMO_NUMERICS_F32;
     if (q->gpu_layers < LLMO_GPU_LAYERS_AUTO) {
         return llmoi_fail(LLMO_E_ARG, "gpu_layers %d is neither LLMO_GPU_LAYERS_AUTO nor a number of layers",
                           q->gpu_layers);
@@ -73,6 +74,7 @@ static llmo_status choose(llmo_plan *p, const llmoi_backend *be, uint32_t mat) {
     llmoi_choice *c = &p->mats[mat];
     c->site = p->model->mats[mat].site;
     c->site.max_tokens = p->params.n_batch;
+    c->site.numerics = (llmo_numerics)p->params.numerics;
     if (c->site.role == LLMOI_ROLE_EMBED) return LLMO_OK;
     for (uint32_t i = 0; i < be->n_rows; i++) {
         const llmoi_matmul_row *row = &be->rows[i];

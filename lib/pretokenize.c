@@ -223,6 +223,7 @@ static llmo_status match_failed(const splitter *s, int rc) {
 static llmo_status split_piece(splitter *s, uint32_t pattern, size_t from, size_t to) {
     const PCRE2_SIZE *span = pcre2_get_ovector_pointer(s->match);
     size_t n = to - from, done = 0;
+    if (n <= llmoi_utf8_length((unsigned char)s->subject[from])) return add_end(s, to); /* one character */
     while (done < n) {
         int rc = pcre2_match(s->p->code[pattern], (PCRE2_SPTR)s->subject + from, n, done, PCRE2_NO_UTF_CHECK, s->match,
                              s->context);
@@ -239,6 +240,7 @@ static llmo_status split_piece(splitter *s, uint32_t pattern, size_t from, size_
 }
 
 static llmo_status split_all(splitter *s, size_t bytes) {
+    if (bytes == 0) return LLMO_OK;
     LLMOI_TRY(add_end(s, bytes));
     for (uint32_t k = 0; k < s->p->n; k++) {
         size_t n_in = s->n, from = 0;

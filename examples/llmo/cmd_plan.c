@@ -30,6 +30,10 @@ static const char *kv_name(int32_t type) {
     return type == LLMO_KV_F32 ? "f32" : type == LLMO_KV_F16 ? "f16" : "unknown";
 }
 
+static const char *numerics_name(int32_t numerics) {
+    return numerics == LLMO_NUMERICS_Q8 ? "q8" : numerics == LLMO_NUMERICS_F32 ? "f32" : "unknown";
+}
+
 static void budget_text(uint64_t bytes, char out[static 32]) {
     if (bytes == LLMO_BYTES_UNLIMITED) {
         (void)snprintf(out, 32, "unlimited");
@@ -44,8 +48,8 @@ static void print_params(const llmo_plan_params *p) {
     budget_text(p->ram_budget_bytes, ram);
     printf("\ncontext %" PRIu32 " tokens, sequences %" PRIu32 ", KV cache %" PRIu64 " tokens (keys %s, values %s), ",
            p->n_ctx, p->n_sequences, p->n_kv_tokens, kv_name(p->kv_type_k), kv_name(p->kv_type_v));
-    printf("batch %" PRIu32 "\nGPU layers %" PRId32 ", VRAM budget %s, RAM budget %s\n", p->n_batch, p->gpu_layers,
-           vram, ram);
+    printf("batch %" PRIu32 ", numerics %s\nGPU layers %" PRId32 ", VRAM budget %s, RAM budget %s\n", p->n_batch,
+           numerics_name(p->numerics), p->gpu_layers, vram, ram);
 }
 
 static void params_json(cJSON *json, const llmo_plan_params *p) {
@@ -57,6 +61,7 @@ static void params_json(cJSON *json, const llmo_plan_params *p) {
     json_add_string(object, "kv_type_k", kv_name(p->kv_type_k));
     json_add_string(object, "kv_type_v", kv_name(p->kv_type_v));
     (void)cJSON_AddNumberToObject(object, "gpu_layers", p->gpu_layers);
+    json_add_string(object, "numerics", numerics_name(p->numerics));
     /* null: unlimited */
     if (p->vram_budget_bytes == LLMO_BYTES_UNLIMITED) {
         (void)cJSON_AddNullToObject(object, "vram_budget_bytes");

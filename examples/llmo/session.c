@@ -39,6 +39,16 @@ static int parse_kv(void *target, const char *option, const char *text) {
     return 0;
 }
 
+static int parse_numerics(void *target, const char *option, const char *text) {
+    static const char *const names[] = {"auto", "f32", "q8"};
+    for (size_t i = 0; i < TOOL_COUNT(names); i++) {
+        if (strcmp(text, names[i]) != 0) continue;
+        *(int32_t *)target = (int32_t)i;
+        return 0;
+    }
+    return tool_usage("%s: '%s' is not auto, f32 or q8", option, text);
+}
+
 static int parse_log_level(void *target, const char *option, const char *text) {
     static const char *const names[] = {"none", "error", "warn", "info", "debug"};
     for (size_t i = 0; i < TOOL_COUNT(names); i++) {
@@ -119,6 +129,13 @@ void session_add_plan_options(options *list, session_options *o) {
          .parse = parse_kv,
          .help = "type of the KV cache",
          .fallback = "f16"},
+        {.kind = OPTION_CUSTOM,
+         .name = "--numerics",
+         .arg = "auto|f32|q8",
+         .target = &plan->numerics,
+         .parse = parse_numerics,
+         .help = "activations in f32, or rounded to 8 bits against quantized weights",
+         .fallback = "auto"},
         {.kind = OPTION_CUSTOM,
          .name = "--gpu-layers",
          .arg = "N|auto",

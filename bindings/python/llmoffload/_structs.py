@@ -51,6 +51,7 @@ GENERATE_IGNORE_END = 1
 GENERATE_SPECIAL = 2
 
 KV_TYPES = {"f16": 0, "f32": 1}
+NUMERICS = {"auto": 0, "f32": 1, "q8": 2}
 STOP_NAMES = ("none", "end", "length", "context", "string", "token", "cancel", "callback")
 GENERATION_DONE = 2
 GENERATION_FAILED = 3
@@ -129,7 +130,7 @@ class PlanParams(c.Structure):
         ("kv_type_k", i32),
         ("kv_type_v", i32),
         ("gpu_layers", i32),
-        ("reserved0", u32),
+        ("numerics", i32),
         ("vram_budget_bytes", u64),
         ("ram_budget_bytes", u64),
     ]
