@@ -111,10 +111,12 @@ typedef struct result {
 } result;
 
 /* All sequences of one golden file. */
-static result run_golden(const golden *g) {
-    engine e = engine_open(g->path, (engine_options){.n_ctx = g->n_ctx, .kv_type = LLMO_KV_F32});
-    engine chunky =
-        engine_open(g->path, (engine_options){.n_ctx = g->n_ctx, .kv_type = LLMO_KV_F32, .n_batch = 7, .n_threads = 1});
+static result run_golden(const golden *g, int32_t numerics) {
+    engine_options o = {.n_ctx = g->n_ctx, .kv_type = LLMO_KV_F32, .numerics = numerics};
+    engine e = engine_open(g->path, o);
+    o.n_batch = 7;
+    o.n_threads = 1;
+    engine chunky = engine_open(g->path, o);
     assert_int_equal(e.n_vocab, g->n_vocab);
     size_t row_bytes = 4 * g->n_vocab * sizeof(float);
     float *batch = malloc(row_bytes), *other = malloc(row_bytes);
