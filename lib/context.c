@@ -160,6 +160,9 @@ llmo_status llmoi_context_create(llmo_model *m, llmo_plan *plan, const llmo_cont
         llmoi_context_release(c);
         return st;
     }
+    llmoi_log(m->runtime, LLMO_LOG_INFO, "context: %u sequences of %u tokens, %llu bytes and %llu of weights",
+              plan->params.n_sequences, plan->params.n_ctx, (unsigned long long)llmoi_mem_total(&c->mem),
+              (unsigned long long)llmoi_mem_total(&c->weights->mem));
     *out = c;
     return LLMO_OK;
 }

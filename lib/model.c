@@ -325,6 +325,10 @@ llmo_status llmoi_model_load_header(llmo_model *m, llmoi_source *parts, uint32_t
     llmo_status st = open_model(m, parts, n_parts, pre_tokenizer, &taken);
     for (uint32_t i = 0; i < n_parts && !taken; i++) llmoi_source_close(&m->mem, &parts[i]);
     llmoi_free(&m->mem, parts);
+    if (st == LLMO_OK) {
+        llmoi_log(m->runtime, LLMO_LOG_INFO, "model: %s, %u layers, %u tensors, tokenizer %s", m->arch, m->hp.n_layers,
+                  llmoi_gguf_n_tensors(m->gguf), llmoi_tokenizer_name(m->tokenizer));
+    }
     return st;
 }
 

@@ -153,6 +153,7 @@ llmo_status llmoi_plan_create(llmo_model *m, const llmo_plan_params *params, llm
         llmoi_plan_release(p);
         return st;
     }
+    for (uint32_t i = 0; i < p->n_notes; i++) llmoi_log(m->runtime, LLMO_LOG_INFO, "plan: %s", p->notes[i]);
     *out = p;
     return LLMO_OK;
 }

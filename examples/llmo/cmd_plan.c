@@ -202,7 +202,7 @@ static int show_sites(const llmo_plan *plan, cJSON *json) {
 
 /* --- command ----------------------------------------------------------------------------------------------------- */
 
-static int plan(session *s, const session_options *o, bool with_sites, bool as_json) {
+static int plan(session *s, const session_options *o, bool as_json) {
     int code = session_open_plan(s, o);
     if (code) return code;
     llmo_plan_params params = {.struct_size = sizeof params};
@@ -225,7 +225,7 @@ static int plan(session *s, const session_options *o, bool with_sites, bool as_j
             printf("note: %s\n", note);
         }
     }
-    if (with_sites) code = show_sites(s->plan, json);
+    code = show_sites(s->plan, json);
     if (code) {
         cJSON_Delete(json);
         return code;
@@ -234,19 +234,17 @@ static int plan(session *s, const session_options *o, bool with_sites, bool as_j
 }
 
 int command_plan(int argc, char **argv) {
-    bool sites = false, as_json = false;
+    bool as_json = false;
     session_options o;
     session_options_init(&o);
     options list = {.usage = "plan -m MODEL [options]",
-                    .description = "Shows where each part of a model would run and the bytes that a context takes per\n"
-                                   "device and purpose, exactly. Only the header of the file is read.\n",
-                    .example = "  llmo plan -m model.gguf --ctx 8192 --vram 8G --sites\n"};
+                    .description =
+                        "Shows the bytes that a context takes per device and purpose, exactly, and for each\n"
+                        "matmul the kernel that runs it and why better ones do not (JSON: one entry each).\n"
+                        "Only the header of the file is read.\n",
+                    .example = "  llmo plan -m model.gguf --ctx 8192 --vram 8G\n"};
     const option own[] = {
         {.kind = OPTION_HEADING, .name = "Output"},
-        {.kind = OPTION_FLAG,
-         .name = "--sites",
-         .target = &sites,
-         .help = "the matmuls, their kernels, and why better ones do not run (JSON: one entry each)"},
         {.kind = OPTION_FLAG, .name = "--json", .target = &as_json, .help = "one JSON object"},
     };
     const option sequences[] = {
@@ -265,7 +263,7 @@ int command_plan(int argc, char **argv) {
     int code = options_parse(&list, argc, argv);
     if (code != OPTIONS_GO_ON) return code;
     session s = {0};
-    code = plan(&s, &o, sites, as_json);
+    code = plan(&s, &o, as_json);
     session_close(&s);
     return code;
 }

@@ -236,7 +236,7 @@ class Golden(Tool):
                 self.bad(1, "run", "-m", path, "-p", "a")
 
     def test_plan_is_what_run_takes(self):
-        plan = self.good_json("plan", "-m", F32, "--json", "--sites", "--ctx", "256")
+        plan = self.good_json("plan", "-m", F32, "--json", "--ctx", "256")
         self.assertEqual(plan["params"]["n_ctx"], 256)
         self.assertIsNone(plan["params"]["ram_budget_bytes"])
         self.assertEqual(len(plan["sites"]), 5 * 7 + 1)
@@ -249,7 +249,7 @@ class Golden(Tool):
                     self.assertEqual(planned[key], taken[key], key)
 
     def test_plan_as_text_groups_equal_matmuls(self):
-        text = self.good("plan", "-m", F32, "--sites").decode()
+        text = self.good("plan", "-m", F32).decode()
         self.assertEqual(text.count("blk.*.attn_q.weight"), 1, text)
         self.assertIn("layers 0-4", text)
         self.assertNotIn("attn_q", self.good("plan", "-m", F32).decode())
