@@ -487,9 +487,10 @@ LLMO_API llmo_status llmo_context_cancel(llmo_context *context);
 /* Creates an empty sequence. LLMO_E_CONTEXT_FULL if n_sequences exist already. No memory is allocated. */
 LLMO_API llmo_status llmo_sequence_create(llmo_context *context, llmo_sequence **out);
 
-/* A new sequence that starts with the first n_tokens tokens of another one (SIZE_MAX: all) and shares their KV cache:
- * costs one partly filled page at most. Prompts shared by many conversations are evaluated once and forked.
- * LLMO_E_CONTEXT_FULL as above or for that page; LLMO_E_BUSY while a generation runs on the source. */
+/* A new sequence that starts with the first n_tokens tokens of another one (SIZE_MAX: all) and shares their KV cache. A
+ * page that both hold is copied when one of them first writes to it, which can only be the last, partly filled one. So a
+ * prompt shared by many conversations is evaluated once and forked. LLMO_E_CONTEXT_FULL as above; LLMO_E_BUSY while a
+ * generation runs on the source. */
 LLMO_API llmo_status llmo_sequence_fork(llmo_sequence *source, size_t n_tokens, llmo_sequence **out);
 
 /* Ends a sequence and gives its pages back; a generation running on it is ended first (its handle stays readable). */
@@ -499,7 +500,8 @@ LLMO_API void llmo_sequence_destroy(llmo_sequence *sequence);
  * LLMO_E_BUSY while a generation runs on it. */
 LLMO_API llmo_status llmo_sequence_truncate(llmo_sequence *sequence, size_t n_tokens);
 
-/* Number of evaluated tokens; 0 for a bad handle. */
+/* Number of tokens; the last one may not be evaluated yet (a reply's last token is evaluated when the sequence goes on).
+ * 0 for a bad handle. */
 LLMO_API size_t llmo_sequence_length(const llmo_sequence *sequence);
 
 /* Copies the tokens from index first on, at most cap; *n_tokens is the number copied. */
