@@ -43,3 +43,7 @@ endif()
 if(LLMO_TOOLS AND EXISTS ${scripts}/test_cli.py)
   llmo_script_test(cli ${Python3_EXECUTABLE} ${scripts}/test_cli.py ${CMAKE_BINARY_DIR})
 endif()
+
+if(LLMO_TOOLS)
+  llmo_script_test(readme ${Python3_EXECUTABLE} ${scripts}/test_readme.py ${CMAKE_BINARY_DIR})
+endif()

@@ -73,12 +73,6 @@ static size_t ids(const cJSON *array, llmo_token *out) {
     return n;
 }
 
-static uint32_t argmax(const float *x, uint32_t n) {
-    uint32_t best = 0;
-    for (uint32_t i = 1; i < n; i++) best = x[i] > x[best] ? i : best;
-    return best;
-}
-
 /* Logits after the last four tokens, fed `step` tokens at a time. */
 static void last_four(engine *e, const llmo_token *tokens, size_t n, size_t step, float *out) {
     float *rows = malloc(MAX_TOKENS * e->n_vocab * sizeof *rows);
