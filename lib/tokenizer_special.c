@@ -345,6 +345,7 @@ void llmoi_special_free(llmoi_tokenizer *t) {
 /* How text compares with an entry; *common: length of their common prefix. */
 static int compare(llmoi_str s, const char *text, size_t n, size_t *common) {
     size_t k = 0, limit = s.len < n ? s.len : n;
+    while (k + 32 <= limit && memcmp(s.ptr + k, text + k, 32) == 0) k += 32;
     while (k < limit && s.ptr[k] == text[k]) k++;
     *common = k;
     if (k < limit) return (unsigned char)text[k] < (unsigned char)s.ptr[k] ? -1 : 1;
