@@ -234,6 +234,7 @@ llmo_status llmoi_special_load(llmoi_tokenizer *t, const char *pre_name) {
 typedef struct sort_record {
     uint64_t key;
     uint32_t value;
+    uint32_t entry; /* carried along */
 } sort_record;
 
 static bool comes_before(const sort_record *a, const sort_record *b, const llmoi_str *texts) {
@@ -306,17 +307,20 @@ static llmo_status build(llmoi_tokenizer *t, uint32_t attrs, llmoi_special_index
         n = 0;
         for (uint32_t id = 0; id < t->n; id++) {
             llmoi_str s = t->text[id];
-            if (t->attr[id] & attrs && llmoi_vocab_find(t, s.ptr, s.len) == id) a[n++] = (sort_record){head_of(s), id};
+            if (t->attr[id] & attrs && llmoi_vocab_find(t, s.ptr, s.len) == id)
+                a[n++] = (sort_record){head_of(s), id, 0};
         }
         sorted = sort_records(a, a + n, n, t->text);
         for (uint32_t i = 0; i < n; i++) x->id[i] = sorted[i].value;
         link_entries(t, x);
-        /* user-visible order: the longest first, equal lengths by token */
-        for (uint32_t i = 0; i < n; i++) a[i] = (sort_record){UINT64_MAX - t->text[x->id[i]].len, i};
+        /* the order of matching: the longest first, equal lengths by token */
+        for (uint32_t i = 0; i < n; i++) {
+            a[i] = (sort_record){UINT64_MAX - t->text[x->id[i]].len, x->id[i], i};
+        }
         sorted = sort_records(a, a + n, n, NULL);
         for (uint32_t i = 0; i < n; i++) {
-            x->by_order[i] = sorted[i].value;
-            x->order[sorted[i].value] = i;
+            x->by_order[i] = sorted[i].entry;
+            x->order[sorted[i].entry] = i;
         }
     }
     llmoi_free(t->mem, a);

@@ -497,6 +497,148 @@ static void a_piece_needs_no_memory_and_keeps_its_space(void **state) {
     close_vocab(&v);
 }
 
+/* --- against plain, slow versions of the same rules ---------------------------------------------------------------- */
+
+static uint64_t random_state = 99;
+static unsigned rnd(unsigned n) {
+    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+    return (unsigned)(random_state >> 33) % n;
+}
+
+/* Token by token, the longest first: takes every occurrence, left to right, that touches nothing taken before. */
+static size_t slow_split(const char *const *list, size_t n_list, const char *text, llmo_token *out) {
+    size_t n = strlen(text), n_out = 0;
+    llmo_token at[64];
+    bool taken[64] = {false};
+    memset(at, 0xff, sizeof at);
+    for (size_t len = n; len > 0; len--) {
+        for (size_t k = 0; k < n_list; k++) {
+            if (strlen(list[k]) != len) continue;
+            for (size_t i = 0; i + len <= n; i++) {
+                bool is_free = memcmp(text + i, list[k], len) == 0;
+                for (size_t j = i; j < i + len; j++) is_free = is_free && !taken[j];
+                if (!is_free) continue;
+                memset(taken + i, true, len);
+                at[i] = (llmo_token)k;
+            }
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (at[i] >= 0)
+            out[n_out++] = at[i];
+        else if (!taken[i])
+            out[n_out++] = (llmo_token)(n_list + (size_t)(text[i] - 'a'));
+    }
+    return n_out;
+}
+
+static void splitting_equals_the_plain_algorithm(void **state) {
+    (void)state;
+    for (int round = 0; round < 300; round++) {
+        char words[8][8];
+        const char *list[11];
+        int32_t types[11];
+        size_t n_words = 0;
+        while (n_words < 8) {
+            size_t len = 2 + rnd(5), same = 0;
+            for (size_t i = 0; i < len; i++) words[n_words][i] = (char)('a' + rnd(3));
+            words[n_words][len] = '\0';
+            for (size_t k = 0; k < n_words; k++) same += strcmp(words[k], words[n_words]) == 0;
+            if (!same) list[n_words] = words[n_words], types[n_words] = USER, n_words++;
+        }
+        static const char *const letters[] = {"a", "b", "c"};
+        for (int k = 0; k < 3; k++) list[8 + k] = letters[k], types[8 + k] = NORMAL;
+        gguf_builder b;
+        gb_init(&b);
+        gb_str(&b, "tokenizer.ggml.model", "llama");
+        gb_arr_str(&b, "tokenizer.ggml.tokens", list, 11);
+        gb_arr_i32(&b, "tokenizer.ggml.token_type", types, 11);
+        gb_bool(&b, "tokenizer.ggml.add_space_prefix", 0);
+        test_vocab v = make_vocab(&mem, &b, NULL);
+        for (int k = 0; k < 20; k++) {
+            char text[41];
+            llmo_token got[64], want[64];
+            size_t n_text = rnd(40), n_got = 0;
+            for (size_t i = 0; i < n_text; i++) text[i] = (char)('a' + rnd(3));
+            text[n_text] = '\0';
+            size_t n_want = slow_split(list, 8, text, want);
+            assert_int_equal(llmoi_tokenizer_encode(v.t, &mem, text, n_text, 0, got, 64, &n_got), LLMO_OK);
+            assert_int_equal(n_got, n_want);
+            assert_memory_equal(got, want, n_want * sizeof *want);
+        }
+        close_vocab(&v);
+    }
+}
+
+/* Merges the neighbours whose text is the best token, the leftmost of equals, until none is left. */
+static size_t slow_merge(const char *const *list, const float *score, size_t n_list, const char *text,
+                         llmo_token *out) {
+    size_t n = strlen(text), start[65];
+    for (size_t i = 0; i <= n; i++) start[i] = i;
+    for (;;) {
+        size_t best = SIZE_MAX;
+        float best_score = 0;
+        for (size_t i = 0; i + 1 < n; i++) {
+            size_t len = start[i + 2] - start[i];
+            for (size_t k = 0; k < n_list; k++) {
+                if (strlen(list[k]) == len && memcmp(text + start[i], list[k], len) == 0 &&
+                    (best == SIZE_MAX || score[k] > best_score)) {
+                    best = i;
+                    best_score = score[k];
+                }
+            }
+        }
+        if (best == SIZE_MAX) break;
+        for (size_t i = best + 1; i < n; i++) start[i] = start[i + 1];
+        n--;
+    }
+    for (size_t i = 0; i < n; i++) {
+        size_t len = start[i + 1] - start[i];
+        for (size_t k = 0; k < n_list; k++) {
+            if (strlen(list[k]) == len && memcmp(text + start[i], list[k], len) == 0) out[i] = (llmo_token)k;
+        }
+    }
+    return n;
+}
+
+static void merging_equals_the_plain_algorithm(void **state) {
+    (void)state;
+    for (int round = 0; round < 300; round++) {
+        char words[24][8];
+        const char *list[24];
+        float score[24];
+        size_t n_words = 0;
+        while (n_words < 24) {
+            size_t len = n_words < 2 ? 1 : 2 + rnd(4), same = 0;
+            for (size_t i = 0; i < len; i++) words[n_words][i] = (char)('a' + (n_words < 2 ? n_words : rnd(2)));
+            words[n_words][len] = '\0';
+            for (size_t k = 0; k < n_words; k++) same += strcmp(words[k], words[n_words]) == 0;
+            if (same) continue;
+            list[n_words] = words[n_words];
+            score[n_words++] = (float)rnd(9) - 4; /* ties, both signs and zero */
+        }
+        gguf_builder b;
+        gb_init(&b);
+        gb_str(&b, "tokenizer.ggml.model", "llama");
+        gb_arr_str(&b, "tokenizer.ggml.tokens", list, 24);
+        gb_arr_f32(&b, "tokenizer.ggml.scores", score, 24);
+        gb_bool(&b, "tokenizer.ggml.add_space_prefix", 0);
+        test_vocab v = make_vocab(&mem, &b, NULL);
+        for (int k = 0; k < 10; k++) {
+            char text[41];
+            llmo_token got[64], want[64];
+            size_t n_text = rnd(40), n_got = 0;
+            for (size_t i = 0; i < n_text; i++) text[i] = (char)('a' + rnd(2));
+            text[n_text] = '\0';
+            size_t n_want = slow_merge(list, score, 24, text, want);
+            assert_int_equal(llmoi_tokenizer_encode(v.t, &mem, text, n_text, 0, got, 64, &n_got), LLMO_OK);
+            assert_int_equal(n_got, n_want);
+            assert_memory_equal(got, want, n_want * sizeof *want);
+        }
+        close_vocab(&v);
+    }
+}
+
 /* --- memory ------------------------------------------------------------------------------------------------------- */
 
 /* Creates and encodes; any status but success must be LLMO_E_NOMEM with everything given back. */
@@ -573,6 +715,8 @@ int main(void) {
         TEST(byte_level_tokens_become_their_bytes),
         TEST(outputs_that_do_not_fit_report_the_size_needed),
         TEST(a_piece_needs_no_memory_and_keeps_its_space),
+        TEST(splitting_equals_the_plain_algorithm),
+        TEST(merging_equals_the_plain_algorithm),
         TEST(every_failing_allocation_is_reported_and_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
