@@ -129,7 +129,7 @@ static llmo_status fill(llmo_context *c, const llmo_context_params *params) {
     c->pass.batch.token = c->pass.token;
     c->pass.batch.pos = c->pass.pos;
     c->pass.batch.pages = c->pass.pages;
-    c->chunk = 16;
+    c->chunk = c->plan->params.n_batch < 16 ? c->plan->params.n_batch : 16;
     LLMOI_TRY(allocate(c));
     LLMOI_TRY(llmoi_weights_acquire(c->model, c->plan->rows, params, &c->weights));
     const float *divisors = m->hp.rope.divisors == LLMOI_NONE ? NULL : c->weights->vecs[m->hp.rope.divisors];

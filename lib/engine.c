@@ -51,15 +51,18 @@ static void add_generation(llmo_context *c, llmo_sequence *s, uint32_t room) {
 /* Single tokens first, so that prompts do not hold up replies; then prompts, into what room is left. */
 static void collect(llmo_context *c, uint32_t max_tokens) {
     uint32_t n_seq = c->plan->params.n_sequences;
+    uint32_t limit = c->plan->params.n_batch;
     clear_batch(c);
     for (int prompts = 0; prompts < 2; prompts++) {
         for (uint32_t i = 0; i < n_seq; i++) {
             llmo_sequence *s = &c->seqs[(c->next_slot + i) % n_seq];
             if (!runs(s) || (s->gen->state == LLMO_GENERATION_PROMPT) != (prompts == 1)) continue;
-            uint32_t limit = prompts ? max_tokens : c->plan->params.n_batch;
             if (c->pass.batch.n_tokens >= limit) break;
             add_generation(c, s, limit - c->pass.batch.n_tokens);
         }
+        /* whatever the chunk: one token of a prompt at least, or replies would hold it up until they end */
+        if (max_tokens <= c->pass.batch.n_tokens) max_tokens = c->pass.batch.n_tokens + 1;
+        if (max_tokens < limit) limit = max_tokens;
     }
     c->next_slot = (c->next_slot + 1) % n_seq; // NOLINT(clang-analyzer-core.DivideZero): a plan has 1 at least
 }
