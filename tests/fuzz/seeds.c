@@ -17,7 +17,8 @@ static void save(const char *folder, const char *name, const void *bytes, size_t
 int main(int argc, char **argv) {
     if (argc != 2) return 2;
     size_t n;
-    unsigned char *model = tiny_model(&n);
+    static const tiny_shape small = {.n_layers = 1, .n_embd = 32, .n_ff = 32, .n_ctx = 64, .tied = 1};
+    unsigned char *model = tiny_model(&small, &n);
     save(argv[1], "tiny.gguf", model, n);
     save(argv[1], "tiny-header.gguf", model, n / 8); /* ends inside the vocabulary */
     free(model);

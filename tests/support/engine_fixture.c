@@ -1,11 +1,9 @@
 #include "engine_fixture.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "gguf_build.h"
 #include "quant.h"
 
 static void finish_open(engine *e, engine_options o) {
@@ -30,7 +28,7 @@ static void open_runtime(engine *e, engine_options o) {
     llmo_runtime_params p;
     llmo_runtime_params_init(&p);
     p.n_threads = o.n_threads ? o.n_threads : 2;
-    assert_ok(llmo_runtime_create(&p, &e->rt));
+    assert_ok(llmo_runtime_create(o.runtime ? o.runtime : &p, &e->rt));
 }
 
 engine engine_open(const char *path, engine_options o) {
@@ -49,6 +47,14 @@ engine engine_open_memory(const void *data, size_t size, engine_options o) {
     return e;
 }
 
+engine engine_open_tiny(engine_options o) {
+    size_t size;
+    unsigned char *file = tiny_model(NULL, &size);
+    engine e = engine_open_memory(file, size, o);
+    free(file);
+    return e;
+}
+
 void engine_close(engine *e) {
     llmo_context_destroy(e->ctx);
     llmo_plan_destroy(e->plan);
@@ -57,106 +63,136 @@ void engine_close(engine *e) {
     memset(e, 0, sizeof *e);
 }
 
-/* --- a small model ---------------------------------------------------------------------------------------------------- */
-
-static uint64_t random_state;
-
-static float gaussian(void) {
-    double sum = 0;
-    for (int i = 0; i < 12; i++) {
-        random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-        sum += (double)(random_state >> 40) / (double)(1 << 24);
-    }
-    return (float)(sum - 6);
-}
-
-static void matrix(gguf_builder *b, const char *name, uint32_t type, uint64_t k, uint64_t rows, float std) {
+unsigned char *tiny_llama(uint32_t type, const tiny_shape *shape, size_t *size) {
     const llmoi_type_info *t = llmoi_type_find(type);
-    float *x = malloc(k * rows * sizeof *x);
-    for (uint64_t i = 0; i < k * rows; i++) x[i] = std * gaussian();
-    size_t bytes = llmoi_row_bytes(t, k) * rows;
-    void *q = malloc(bytes);
-    t->encode(x, q, k * rows);
-    uint64_t dims[2] = {k, rows};
-    gb_tensor(b, name, type, 2, dims, q, bytes);
-    free(q);
-    free(x);
+    tiny_shape s = {0};
+    if (shape) s = *shape;
+    if (type) s.type = (tiny_type){type, t->block_elems, t->block_bytes, t->encode};
+    return tiny_model(&s, size);
 }
 
-static void vector(gguf_builder *b, const char *name, uint64_t n) {
-    float *x = malloc(n * sizeof *x);
-    for (uint64_t i = 0; i < n; i++) x[i] = 1.0f + 0.2f * gaussian();
-    gb_tensor(b, name, 0, 1, &n, x, n * sizeof *x);
-    free(x);
+/* --- the host's memory -------------------------------------------------------------------------------------------------- */
+
+static void *host_alloc(void *user, size_t bytes, size_t alignment) {
+    host_memory *m = user;
+    uint64_t number = atomic_fetch_add(&m->n_allocs, 1) + 1;
+    if (m->fail_at && (number == m->fail_at || (m->fail_after && number > m->fail_at))) return NULL;
+    void *p = aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+    if (!p) return NULL;
+    memset(p, 0xa5, bytes); /* nothing may rely on zeros */
+    atomic_fetch_add(&m->live_bytes, bytes);
+    atomic_fetch_add(&m->live_blocks, 1);
+    return p;
 }
 
-static void vocabulary(gguf_builder *b) {
-    const char *text[TINY_VOCAB];
-    static char bytes[256][8], pieces[TINY_VOCAB][8];
-    int32_t type[TINY_VOCAB];
-    float score[TINY_VOCAB];
-    const char *control[4] = {"<unk>", "<s>", "</s>", "<|eot|>"};
-    for (uint32_t i = 0; i < TINY_VOCAB; i++) {
-        score[i] = i < 260 ? 0.0f : -(float)i;
-        type[i] = i == 0 ? 2 : i < 4 ? 3 : i < 260 ? 6 : 1;
-        if (i < 4) {
-            text[i] = control[i];
-        } else if (i < 260) {
-            snprintf(bytes[i - 4], sizeof bytes[0], "<0x%02X>", i - 4);
-            text[i] = bytes[i - 4];
-        } else {
-            if (i == 260)
-                snprintf(pieces[i], sizeof pieces[0], "\xe2\x96\x81");
-            else if (i < 287)
-                snprintf(pieces[i], sizeof pieces[0], "%c", 'a' + (int)(i - 261));
-            else
-                snprintf(pieces[i], sizeof pieces[0],
-                         "\xe2\x96\x81"
-                         "a");
-            text[i] = pieces[i];
-        }
+static void host_release(void *user, void *ptr, size_t bytes) {
+    host_memory *m = user;
+    memset(ptr, 0x5a, bytes); /* whoever uses it afterwards, or gives a wrong size, is seen */
+    atomic_fetch_sub(&m->live_bytes, bytes);
+    atomic_fetch_sub(&m->live_blocks, 1);
+    free(ptr);
+}
+
+llmo_runtime_params host_memory_params(host_memory *m, int n_threads) {
+    llmo_runtime_params p;
+    llmo_runtime_params_init(&p);
+    p.n_threads = n_threads;
+    p.alloc_user = m;
+    p.alloc = host_alloc;
+    p.release = host_release;
+    return p;
+}
+
+/* --- replies ------------------------------------------------------------------------------------------------------------ */
+
+void some_tokens(uint32_t seed, llmo_token *tokens, size_t n) {
+    uint32_t x = seed * 2654435761u + 12345u;
+    for (size_t i = 0; i < n; i++) {
+        x = x * 1664525u + 1013904223u;
+        tokens[i] = (llmo_token)(4 + (x >> 8) % (TINY_VOCAB - 4));
     }
-    gb_str(b, "tokenizer.ggml.model", "llama");
-    gb_arr_str(b, "tokenizer.ggml.tokens", text, TINY_VOCAB);
-    gb_arr_f32(b, "tokenizer.ggml.scores", score, TINY_VOCAB);
-    gb_arr_i32(b, "tokenizer.ggml.token_type", type, TINY_VOCAB);
-    gb_u32(b, "tokenizer.ggml.bos_token_id", 1);
-    gb_u32(b, "tokenizer.ggml.eos_token_id", 2);
 }
 
-unsigned char *tiny_llama(uint32_t type, size_t *size) {
-    enum { D = 64, HEADS = 4, KV = 2, FF = 96 };
-    gguf_builder b;
-    gb_init(&b);
-    random_state = 42;
-    gb_str(&b, "general.architecture", "llama");
-    gb_str(&b, "general.name", "tiny random llama");
-    gb_u32(&b, "llama.block_count", TINY_LAYERS);
-    gb_u32(&b, "llama.context_length", 512);
-    gb_u32(&b, "llama.embedding_length", D);
-    gb_u32(&b, "llama.feed_forward_length", FF);
-    gb_u32(&b, "llama.attention.head_count", HEADS);
-    gb_u32(&b, "llama.attention.head_count_kv", KV);
-    gb_f32(&b, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
-    vocabulary(&b);
-    matrix(&b, "token_embd.weight", type, D, TINY_VOCAB, 0.7f);
-    matrix(&b, "output.weight", type, D, TINY_VOCAB, 0.375f);
-    vector(&b, "output_norm.weight", D);
-    for (uint32_t l = 0; l < TINY_LAYERS; l++) {
-        char name[64];
-#define NAME(s) (snprintf(name, sizeof name, "blk.%u." s, l), name)
-        vector(&b, NAME("attn_norm.weight"), D);
-        matrix(&b, NAME("attn_q.weight"), type, D, D, 0.175f);
-        matrix(&b, NAME("attn_k.weight"), type, D, D / HEADS * KV, 0.175f);
-        matrix(&b, NAME("attn_v.weight"), type, D, D / HEADS * KV, 0.15f);
-        matrix(&b, NAME("attn_output.weight"), type, D, D, 0.175f);
-        vector(&b, NAME("ffn_norm.weight"), D);
-        matrix(&b, NAME("ffn_gate.weight"), type, D, FF, 0.175f);
-        matrix(&b, NAME("ffn_up.weight"), type, D, FF, 0.175f);
-        matrix(&b, NAME("ffn_down.weight"), type, FF, D, 0.14f);
-#undef NAME
+void sampled_params(llmo_generation_params *p, llmo_sampling_params *s, uint64_t seed, uint32_t max_tokens) {
+    llmo_generation_params_init(p);
+    llmo_sampling_params_init(s);
+    s->seed = seed;
+    s->temperature = 1.0f;
+    p->sampling = s;
+    p->max_tokens = max_tokens;
+    p->flags = LLMO_GENERATE_IGNORE_END;
+}
+
+void greedy_params(llmo_generation_params *p, llmo_sampling_params *s, uint32_t max_tokens) {
+    sampled_params(p, s, 0, max_tokens);
+    s->temperature = 0.0f;
+}
+
+void step_to_end(llmo_context *ctx, uint64_t budget_us, llmo_step_info *sum) {
+    if (sum) memset(sum, 0, sizeof *sum);
+    llmo_step_info i = {.struct_size = sizeof i, .n_running = 1};
+    while (i.n_running) {
+        assert_ok(llmo_context_step(ctx, budget_us, &i));
+        if (!sum) continue;
+        sum->n_passes += i.n_passes;
+        sum->n_units += i.n_units;
+        sum->n_prompt_tokens += i.n_prompt_tokens;
+        sum->n_new_tokens += i.n_new_tokens;
     }
-    unsigned char *file = gb_finish(&b, size);
-    gb_free(&b);
-    return file;
+}
+
+size_t generated(llmo_generation *g, llmo_token *out, size_t cap) {
+    size_t n;
+    assert_ok(llmo_generation_get_tokens(g, 0, out, cap, &n));
+    return n;
+}
+
+llmo_generation_info generation_info(llmo_generation *g) {
+    llmo_generation_info i = {.struct_size = sizeof i};
+    assert_ok(llmo_generation_get_info(g, &i));
+    return i;
+}
+
+llmo_context_stats context_stats(llmo_context *c) {
+    llmo_context_stats s = {.struct_size = sizeof s};
+    assert_ok(llmo_context_get_stats(c, &s));
+    return s;
+}
+
+size_t reply(llmo_context *ctx, llmo_sequence *s, const llmo_token *prompt, size_t n, const llmo_generation_params *p,
+             uint64_t budget_us, llmo_token *out) {
+    llmo_generation *g;
+    assert_ok(llmo_generation_start_tokens(s, prompt, n, p, &g));
+    for (int32_t state = LLMO_GENERATION_PROMPT; state < LLMO_GENERATION_DONE; state = generation_info(g).state)
+        assert_ok(llmo_context_step(ctx, budget_us, NULL));
+    assert_int_equal(generation_info(g).state, LLMO_GENERATION_DONE);
+    size_t count = generated(g, out, p->max_tokens);
+    llmo_generation_destroy(g);
+    return count;
+}
+
+static void say(void *user, float *logits, uint32_t n_vocab, const llmo_token *tokens, size_t n_tokens) {
+    const script *s = user;
+    (void)tokens;
+    size_t i = n_tokens - s->n_before;
+    if (i >= s->n) fail_msg("the script has %zu tokens, one more is asked for", s->n);
+    for (uint32_t t = 0; t < n_vocab; t++) logits[t] = (llmo_token)t == s->tokens[i] ? 1.0f : -INFINITY;
+}
+
+void script_text(script *s, const char *text, size_t n_before) {
+    s->n = strlen(text);
+    s->n_before = n_before;
+    for (size_t i = 0; i < s->n; i++) s->tokens[i] = TINY_BYTE(text[i]);
+}
+
+void script_params(llmo_generation_params *p, llmo_sampling_params *sampling, script *s) {
+    greedy_params(p, sampling, (uint32_t)s->n);
+    sampling->logits = say;
+    sampling->logits_user = s;
+}
+
+uint32_t largest(const float *x, uint32_t n) {
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < n; i++) best = x[i] > x[best] ? i : best;
+    return best;
 }

@@ -362,7 +362,7 @@ static int set_up(void **state) {
     if (room == MAP_FAILED || mprotect(room + bytes, page, PROT_NONE) != 0) return -1;
     room_end = room + bytes;
 
-    file = tiny_model(&file_bytes);
+    file = tiny_model(NULL, &file_bytes);
     llmo_runtime_params rp;
     llmo_runtime_params_init(&rp);
     rp.n_threads = 1;
