@@ -218,6 +218,24 @@ static void gate_mul(const llmoi_exec *e, llmoi_activation act, const float *gat
     llmoi_pool_run(e->pool, gate_part, &j);
 }
 
+typedef struct cap_job {
+    float *x;
+    size_t n;
+    float cap;
+} cap_job;
+
+static void cap_part(void *arg, uint32_t index, uint32_t n_threads) {
+    const cap_job *j = arg;
+    uint64_t begin, end;
+    llmoi_split(j->n, 64, index, n_threads, &begin, &end);
+    if (begin < end) kernels()->soft_cap(j->x, j->cap, (size_t)begin, (size_t)end);
+}
+
+static void soft_cap(const llmoi_exec *e, float *x, size_t n, float cap) {
+    cap_job j = {x, n, cap};
+    llmoi_pool_run(e->pool, cap_part, &j);
+}
+
 /* Softmax over the router's scores, the n_used largest (first index wins a tie), weights renormalized to sum to 1; the
  * chosen experts are left in ascending order. */
 static void choose_experts(float *score, uint32_t n_experts, uint32_t n_used, uint32_t *expert, float *share) {
@@ -327,6 +345,7 @@ const llmoi_backend *llmoi_cpu_backend(void) {
         .qkv_store = qkv_store,
         .attend = attend,
         .gate_mul = gate_mul,
+        .soft_cap = soft_cap,
         .moe = moe,
         .copy_page = copy_page,
     };

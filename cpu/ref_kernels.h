@@ -15,6 +15,7 @@ typedef struct llmoi_ref_kernels {
     void (*qkv_store)(const llmoi_qkv_store *s, uint32_t token);
     void (*attend)(const llmoi_attend *a, uint32_t token, uint32_t head);
     void (*gate_mul)(llmoi_activation act, const float *gate, const float *up, float *out, size_t begin, size_t end);
+    void (*soft_cap)(float *x, float cap, size_t begin, size_t end);
 } llmoi_ref_kernels;
 
 extern const llmoi_ref_kernels llmoi_ref_plain;

@@ -121,6 +121,8 @@ static void head(llmo_context *c) {
     g.w[0] = bound(c, m->head, LLMOI_NONE);
     g.out[0] = c->pass.out;
     c->be->group(&c->exec, &g);
+    float cap = m->hp.final_soft_cap;
+    if (cap > 0.0f) c->be->soft_cap(&c->exec, c->pass.out, (size_t)n * m->hp.n_vocab, cap);
 }
 
 /* --- the pass -------------------------------------------------------------------------------------------------------- */

@@ -176,6 +176,8 @@ llmo_status llmoi_arch_common(llmo_model *m) {
     LLMOI_TRY(llmoi_arch_u32(m, "expert_count", false, 0, 65536, &hp->n_experts));
     LLMOI_TRY(llmoi_arch_u32(m, "expert_used_count", hp->n_experts > 0, hp->n_experts ? 1 : 0,
                              hp->n_experts ? hp->n_experts : 65536, &hp->n_experts_used));
+    /* the width of an expert has a key of its own where it can differ */
+    if (hp->n_experts) LLMOI_TRY(llmoi_arch_u32(m, "expert_feed_forward_length", false, 1, 1u << 22, &hp->n_ff));
     hp->embed_scale = 1.0f;
     return read_rope(m);
 }

@@ -45,6 +45,8 @@ typedef struct llmoi_backend {
     /* out[i] = act(gate[i]) * up[i], (n_tokens, n_ff) densely; out may be gate */
     void (*gate_mul)(const llmoi_exec *e, llmoi_activation act, const float *gate, const float *up, float *out,
                      size_t n);
+    /* x[i] = cap * tanh(x[i] / cap), n elements */
+    void (*soft_cap)(const llmoi_exec *e, float *x, size_t n, float cap);
     void (*moe)(const llmoi_exec *e, const llmoi_moe *m);
     /* Copies a page of one layer onto another. */
     void (*copy_page)(const llmoi_kv_layer *kv, uint32_t from, uint32_t to);
