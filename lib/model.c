@@ -207,7 +207,7 @@ llmo_status llmoi_arch_outer(llmo_model *m) {
     return LLMO_OK;
 }
 
-llmo_status llmoi_arch_attention(llmo_model *m, uint32_t layer) {
+static llmo_status bind_attention(llmo_model *m, uint32_t layer) {
     const llmoi_hparams *hp = &m->hp;
     llmoi_layer *l = &m->layers[layer];
     int32_t n = (int32_t)layer;
@@ -230,7 +230,7 @@ llmo_status llmoi_arch_attention(llmo_model *m, uint32_t layer) {
     return LLMO_OK;
 }
 
-llmo_status llmoi_arch_ffn(llmo_model *m, uint32_t layer) {
+static llmo_status bind_ffn(llmo_model *m, uint32_t layer) {
     const llmoi_hparams *hp = &m->hp;
     llmoi_layer *l = &m->layers[layer];
     int32_t n = (int32_t)layer;
@@ -250,6 +250,14 @@ llmo_status llmoi_arch_ffn(llmo_model *m, uint32_t layer) {
     LLMOI_TRY(llmoi_arch_vec(m, n, "ffn_gate.bias", l->n_ff, false, &l->b_gate));
     LLMOI_TRY(llmoi_arch_vec(m, n, "ffn_up.bias", l->n_ff, false, &l->b_up));
     return llmoi_arch_vec(m, n, "ffn_down.bias", hp->n_embd, false, &l->b_down);
+}
+
+llmo_status llmoi_arch_layer(llmo_model *m, uint32_t layer) {
+    llmoi_layer *l = &m->layers[layer];
+    LLMOI_TRY(llmoi_arch_vec(m, (int32_t)layer, "attn_norm.weight", m->hp.n_embd, true, &l->attn_norm));
+    LLMOI_TRY(bind_attention(m, layer));
+    LLMOI_TRY(llmoi_arch_vec(m, (int32_t)layer, "ffn_norm.weight", m->hp.n_embd, true, &l->ffn_norm));
+    return bind_ffn(m, layer);
 }
 
 void llmoi_rope_frequencies(const llmoi_rope_params *p, uint32_t n_rot, const float *divisors, double *freq,

@@ -113,10 +113,9 @@ LLMOI_MUST_CHECK llmo_status llmoi_arch_vec(llmo_model *m, int32_t layer, const 
                                             llmoi_vec_id *id);
 /* Embedding, final norm and head (tied to the embedding if there is no output.weight); allocates the layers. */
 LLMOI_MUST_CHECK llmo_status llmoi_arch_outer(llmo_model *m);
-/* Attention with separate q, k, v (biases if the file has them) and the attention dims from hp. */
-LLMOI_MUST_CHECK llmo_status llmoi_arch_attention(llmo_model *m, uint32_t layer);
-/* Gated feed-forward part, dense or with experts by hp. */
-LLMOI_MUST_CHECK llmo_status llmoi_arch_ffn(llmo_model *m, uint32_t layer);
+/* A layer of the common form: norm, attention with separate q, k, v (biases if the file has them), norm, gated
+ * feed-forward part, dense or with experts by hp. Interleaved RoPE, SiLU; the architecture changes what differs. */
+LLMOI_MUST_CHECK llmo_status llmoi_arch_layer(llmo_model *m, uint32_t layer);
 
 typedef struct llmoi_arch {
     const char *name; /* general.architecture */

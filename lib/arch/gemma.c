@@ -10,13 +10,10 @@ static llmo_status bind_common(llmo_model *m, uint32_t window, float attn_cap) {
     hp->embed_scale = sqrtf((float)hp->n_embd);
     for (uint32_t i = 0; i < hp->n_layers; i++) {
         llmoi_layer *l = &m->layers[i];
-        LLMOI_TRY(llmoi_arch_vec(m, (int32_t)i, "attn_norm.weight", hp->n_embd, true, &l->attn_norm));
-        LLMOI_TRY(llmoi_arch_attention(m, i));
+        LLMOI_TRY(llmoi_arch_layer(m, i));
         l->attn.rope = LLMOI_ROPE_HALVES;
         l->attn.soft_cap = attn_cap;
         l->attn.window = i % 2 == 0 ? window : 0;
-        LLMOI_TRY(llmoi_arch_vec(m, (int32_t)i, "ffn_norm.weight", hp->n_embd, true, &l->ffn_norm));
-        LLMOI_TRY(llmoi_arch_ffn(m, i));
         l->activation = LLMOI_ACTIVATION_GELU;
     }
     return LLMO_OK;

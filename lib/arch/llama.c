@@ -7,13 +7,7 @@ static llmo_status bind(llmo_model *m) {
     LLMOI_TRY(llmoi_arch_outer(m));
     /* Llama 3.1 and later: per-pair divisors of the RoPE frequencies */
     LLMOI_TRY(llmoi_arch_vec(m, -1, "rope_freqs.weight", m->hp.n_rot / 2, false, &m->hp.rope.divisors));
-    for (uint32_t i = 0; i < m->hp.n_layers; i++) {
-        llmoi_layer *l = &m->layers[i];
-        LLMOI_TRY(llmoi_arch_vec(m, (int32_t)i, "attn_norm.weight", m->hp.n_embd, true, &l->attn_norm));
-        LLMOI_TRY(llmoi_arch_attention(m, i));
-        LLMOI_TRY(llmoi_arch_vec(m, (int32_t)i, "ffn_norm.weight", m->hp.n_embd, true, &l->ffn_norm));
-        LLMOI_TRY(llmoi_arch_ffn(m, i));
-    }
+    for (uint32_t i = 0; i < m->hp.n_layers; i++) LLMOI_TRY(llmoi_arch_layer(m, i));
     return LLMO_OK;
 }
 

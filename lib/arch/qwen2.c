@@ -5,12 +5,8 @@ static llmo_status bind(llmo_model *m) {
     LLMOI_TRY(llmoi_arch_common(m));
     LLMOI_TRY(llmoi_arch_outer(m));
     for (uint32_t i = 0; i < m->hp.n_layers; i++) {
-        llmoi_layer *l = &m->layers[i];
-        LLMOI_TRY(llmoi_arch_vec(m, (int32_t)i, "attn_norm.weight", m->hp.n_embd, true, &l->attn_norm));
-        LLMOI_TRY(llmoi_arch_attention(m, i));
-        l->attn.rope = LLMOI_ROPE_HALVES;
-        LLMOI_TRY(llmoi_arch_vec(m, (int32_t)i, "ffn_norm.weight", m->hp.n_embd, true, &l->ffn_norm));
-        LLMOI_TRY(llmoi_arch_ffn(m, i));
+        LLMOI_TRY(llmoi_arch_layer(m, i));
+        m->layers[i].attn.rope = LLMOI_ROPE_HALVES;
     }
     return LLMO_OK;
 }
