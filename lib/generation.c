@@ -145,6 +145,7 @@ void llmoi_generation_end(llmo_generation *g, int32_t state, int32_t stop, llmo_
     g->seq = NULL;
     s->gen = NULL;
     c->n_running--;
+    if (stop == LLMO_STOP_CALLBACK) g->text_len = g->n_partial = 0; /* who asked to stop is not called again */
     flush_partial(g);
     g->text_safe = g->text_len;
     (void)emit(g);
