@@ -10,9 +10,9 @@ jobs=${LLMO_BUILD_JOBS:-$(nproc 2>/dev/null || echo 2)}
 build=build
 [ "$preset" = release ] || build=build-$preset
 
+rm -f "$build/ctest.xml"
 sh examples/install-deps.sh
 sh examples/build.sh "$preset"
-rm -f "$build/ctest.xml"
 status=0
 ctest --test-dir "$build" --parallel "$jobs" --output-on-failure --no-tests=error \
     --output-junit ctest.xml "$@" </dev/null || status=$?
