@@ -1,8 +1,10 @@
 #include "engine_fixture.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "quant.h"
 
@@ -189,6 +191,19 @@ void script_params(llmo_generation_params *p, llmo_sampling_params *sampling, sc
     greedy_params(p, sampling, (uint32_t)s->n);
     sampling->logits = say;
     sampling->logits_user = s;
+}
+
+void write_file(const char *path, const void *bytes, size_t n) {
+    FILE *f = fopen(path, "wb");
+    if (!f || fwrite(bytes, 1, n, f) != n || fclose(f) != 0) fail_msg("cannot write %s", path);
+}
+
+void temp_file(char path[64], const void *bytes, size_t n) {
+    strcpy(path, "/tmp/llmo-test-XXXXXX");
+    int fd = mkstemp(path);
+    if (fd < 0) fail_msg("cannot make a temporary file");
+    close(fd);
+    write_file(path, bytes, n);
 }
 
 uint32_t largest(const float *x, uint32_t n) {

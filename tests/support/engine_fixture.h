@@ -77,6 +77,10 @@ typedef struct script {
 void script_text(script *s, const char *text, size_t n_before); /* as byte tokens */
 void script_params(llmo_generation_params *p, llmo_sampling_params *sampling, script *s);
 
+/* A new file in the folder for temporary files; its path goes to path. */
+void temp_file(char path[64], const void *bytes, size_t n);
+void write_file(const char *path, const void *bytes, size_t n);
+
 uint32_t largest(const float *x, uint32_t n);
 
 #define assert_ok(expr)                                                                                                \
