@@ -6,7 +6,7 @@
 #include <stdbool.h>
 
 typedef struct llmoi_debug {
-    char rows_off[256];
+    char rows_off[2048]; /* room for every row of a table */
 } llmoi_debug;
 
 void llmoi_debug_read(llmoi_debug *d);
