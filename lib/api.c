@@ -98,7 +98,7 @@ llmo_status llmo_runtime_create(const llmo_runtime_params *params, llmo_runtime 
 }
 
 void llmo_runtime_destroy(llmo_runtime *runtime) {
-    if (runtime && llmoi_handle_is(&runtime->handle, LLMOI_RUNTIME)) llmoi_runtime_release(runtime);
+    if (runtime && llmoi_handle_retire(&runtime->handle, LLMOI_RUNTIME)) llmoi_runtime_release(runtime);
 }
 
 const char *llmo_runtime_error(llmo_runtime *runtime) {
@@ -265,7 +265,7 @@ llmo_status llmo_model_open_readers(llmo_runtime *runtime, const llmo_reader *re
 }
 
 void llmo_model_destroy(llmo_model *model) {
-    if (is_model(model)) llmoi_model_release(model);
+    if (model && llmoi_handle_retire(&model->handle, LLMOI_MODEL)) llmoi_model_release(model);
 }
 
 const char *llmo_model_error(llmo_model *model) {

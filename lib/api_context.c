@@ -73,7 +73,7 @@ llmo_status llmo_plan_create(llmo_model *model, const llmo_plan_params *params, 
 }
 
 void llmo_plan_destroy(llmo_plan *plan) {
-    if (is_plan(plan)) llmoi_plan_release(plan);
+    if (plan && llmoi_handle_retire(&plan->handle, LLMOI_PLAN)) llmoi_plan_release(plan);
 }
 
 uint64_t llmo_plan_bytes(const llmo_plan *plan, uint32_t device, int32_t purpose) {

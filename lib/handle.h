@@ -30,6 +30,11 @@ void llmoi_handle_wipe(llmoi_handle *h);
 static inline bool llmoi_handle_is(const llmoi_handle *h, llmoi_kind kind) {
     return h && atomic_load_explicit(&h->magic, memory_order_relaxed) == (uint32_t)kind;
 }
+/* The caller's destroy call: true once; from then on the handle is refused, however long children keep the object. */
+static inline bool llmoi_handle_retire(llmoi_handle *h, llmoi_kind kind) {
+    uint32_t alive = (uint32_t)kind;
+    return atomic_compare_exchange_strong_explicit(&h->magic, &alive, 0, memory_order_acq_rel, memory_order_relaxed);
+}
 static inline void llmoi_handle_retain(llmoi_handle *h) {
     atomic_fetch_add_explicit(&h->refs, 1, memory_order_relaxed);
 }
