@@ -128,7 +128,7 @@ static bool put_keys(gguf_builder *b, const key *keys, const recipe *r, const ch
 }
 
 static void put_tensor(gguf_builder *b, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *dims) {
-    static const float zeros[EMBD * VOCAB * 8];
+    static const float zeros[EMBD * VOCAB * 16];
     uint64_t n = 1;
     for (uint32_t i = 0; i < n_dims; i++) n *= dims[i];
     size_t bytes = type == 0 ? n * 4 : type == 8 ? n / 32 * 34 : n * 2;
@@ -148,7 +148,7 @@ static bool put_tensors(gguf_builder *b, const tensor *t, const recipe *r) {
 }
 
 static void put_vocabulary(gguf_builder *b, uint32_t n) {
-    static char text[VOCAB + 64][12];
+    static char text[VOCAB + 64][16];
     const char *tokens[VOCAB + 64];
     float scores[VOCAB + 64] = {0};
     int32_t types[VOCAB + 64];

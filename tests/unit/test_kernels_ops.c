@@ -600,7 +600,7 @@ static void multiply(const layer *l, uint32_t expert, const double *x, double *y
     static double w[MFF * MK];
     decode_matrix(l, expert, w);
     for (uint64_t i = 0; i < l->site.rows; i++) {
-        y[i] = 0;
+        y[i] = l->bound.bias ? (double)l->bound.bias[expert * l->site.rows + i] : 0;
         for (uint64_t j = 0; j < l->site.k; j++) y[i] += w[i * l->site.k + j] * x[j];
     }
 }
@@ -648,7 +648,11 @@ static void moe_matches_double(void **state) {
             memcpy(w + 3 * MK, w + 1 * MK, MK * 4);
             memcpy(w + 4 * MK, w + 1 * MK, MK * 4);
         }
-        for (int i = 0; i < 4; i++) l[i].bound.site = &l[i].site;
+        float *bias = random_floats(ME * MFF, 0.3f); /* of each expert its own */
+        for (int i = 0; i < 4; i++) {
+            l[i].bound.site = &l[i].site;
+            if (i && c % 3 == 1) l[i].bound.bias = bias;
+        }
         float *x = random_floats(MT * MK, 1), *nw = random_floats(MK, 1), *got = guarded(MT * MK);
         memcpy(got, x, MT * MK * 4);
         llmoi_moe m = {.x = got,
@@ -703,7 +707,7 @@ static void moe_matches_double(void **state) {
         }
         guarded_free(with_nan);
         guarded_free(got);
-        free(e.scratch), free(x), free(nw);
+        free(e.scratch), free(x), free(nw), free(bias);
         for (int i = 0; i < 4; i++) free(l[i].bytes);
     }
 }
