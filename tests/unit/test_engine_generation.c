@@ -566,17 +566,17 @@ static void a_cancelled_eval_leaves_the_sequence_as_before(void **state) {
     rp.parallel_for = cancelling_jobs;
     rp.parallel_user = &j;
     engine f = engine_open_tiny((engine_options){.runtime = &rp, .n_batch = 8});
-    llmo_token tokens[60];
+    llmo_token tokens[100];
     float want[TINY_VOCAB], row[TINY_VOCAB];
-    some_tokens(4, tokens, 60);
-    assert_ok(llmo_eval(f.seq, tokens, 60, 1, want, TINY_VOCAB));
+    some_tokens(4, tokens, 100);
+    assert_ok(llmo_eval(f.seq, tokens, 100, 1, want, TINY_VOCAB));
     assert_ok(llmo_sequence_truncate(f.seq, 20));
     j.ctx = f.ctx;
     uint32_t n_cancelled = 0;
     for (uint32_t at = 1; at < 400; at += 23) {
         j.n = 0;
         j.cancel_at = at;
-        llmo_status st = llmo_eval(f.seq, tokens + 20, 40, 1, row, TINY_VOCAB);
+        llmo_status st = llmo_eval(f.seq, tokens + 20, 80, 1, row, TINY_VOCAB);
         if (st == LLMO_OK) break;
         assert_int_equal(st, LLMO_E_CANCELLED);
         assert_int_equal(llmo_sequence_length(f.seq), 20);
@@ -586,8 +586,8 @@ static void a_cancelled_eval_leaves_the_sequence_as_before(void **state) {
     assert_true(n_cancelled >= 3);
     j.cancel_at = 0;
     assert_ok(llmo_sequence_truncate(f.seq, 20));
-    llmo_status st = llmo_eval(f.seq, tokens + 20, 40, 1, row, TINY_VOCAB);
-    if (st == LLMO_E_CANCELLED) st = llmo_eval(f.seq, tokens + 20, 40, 1, row, TINY_VOCAB); /* set by the last unit */
+    llmo_status st = llmo_eval(f.seq, tokens + 20, 80, 1, row, TINY_VOCAB);
+    if (st == LLMO_E_CANCELLED) st = llmo_eval(f.seq, tokens + 20, 80, 1, row, TINY_VOCAB); /* set by the last unit */
     assert_int_equal(st, LLMO_OK);
     assert_memory_equal(row, want, sizeof want);
     engine_close(&f);
