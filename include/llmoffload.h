@@ -439,7 +439,7 @@ typedef struct llmo_context_params {
     uint32_t struct_size;
     uint32_t reserved0; /* 0 */
     /* Loading progress, NULL for none: bytes done of bytes total, from the calling thread, at least every few MiB.
-     * Returning other than 0 stops the load: LLMO_E_CANCELLED. */
+     * Returning other than 0 stops the load: LLMO_E_CANCELLED. It must not call the library with this model. */
     void *progress_user;
     int32_t (*progress)(void *user, uint64_t done_bytes, uint64_t total_bytes);
 } llmo_context_params;
@@ -596,9 +596,9 @@ typedef struct llmo_generation_params {
 LLMO_API void llmo_generation_params_init(llmo_generation_params *params);
 
 /* Queues a prompt on a sequence and a reply to it: nothing is computed before the next step. The prompt is appended to
- * what the sequence holds. text may be empty only if tokens are there to continue from: the sequence is not empty.
- * params may be NULL. Statuses: LLMO_E_ARG, LLMO_E_BUSY (a generation runs on the sequence), LLMO_E_CONTEXT_FULL (the
- * prompt does not fit n_ctx), LLMO_E_NOMEM, LLMO_E_VERSION. */
+ * what the sequence holds. It may be empty if there is something to continue from: tokens of the sequence, or a start
+ * token that tokenizing adds. params may be NULL. Statuses: LLMO_E_ARG, LLMO_E_BUSY (a generation runs on the sequence),
+ * LLMO_E_CONTEXT_FULL (the prompt does not fit n_ctx), LLMO_E_NOMEM, LLMO_E_VERSION. */
 LLMO_API llmo_status llmo_generation_start(llmo_sequence *sequence, const char *text, size_t text_bytes,
                                            const llmo_generation_params *params, llmo_generation **out);
 
@@ -629,7 +629,7 @@ typedef struct llmo_generation_info {
     int32_t state;          /* llmo_generation_state */
     int32_t stop;           /* llmo_stop */
     int32_t status;         /* llmo_status of a failed generation */
-    uint64_t n_prompt;      /* tokens of the prompt */
+    uint64_t n_prompt;      /* tokens to evaluate before the first choice: the prompt, and a reply's last token before it */
     uint64_t n_prompt_done; /* of them evaluated */
     uint64_t n_generated;   /* tokens chosen so far */
     uint64_t prompt_us;     /* time of passes that held prompt tokens of this generation */

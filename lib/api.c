@@ -258,6 +258,7 @@ llmo_status llmo_model_open_readers(llmo_runtime *runtime, const llmo_reader *re
         }
         LLMOI_CHECK_ARG(readers[i].struct_size == sizeof *readers, "readers[%u].struct_size is %u, not %zu", i,
                         readers[i].struct_size, sizeof *readers);
+        LLMOI_CHECK_ARG(readers[i].reserved0 == 0, "readers[%u].reserved0 is not 0", i);
         LLMOI_CHECK_ARG(readers[i].read, "readers[%u].read is NULL", i);
     }
     origin from = {.readers = readers, .n_readers = n_readers};

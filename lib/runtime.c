@@ -47,6 +47,7 @@ llmo_status llmoi_runtime_create(const llmo_runtime_params *p, llmo_runtime **ou
         return llmoi_fail(LLMO_E_ARG, "n_threads %d is neither LLMO_THREADS_AUTO nor in 1..%d", p->n_threads,
                           LLMO_THREADS_MAX);
     }
+    if (p->reserved0) return llmoi_fail(LLMO_E_ARG, "reserved0 is %d, not 0", p->reserved0);
     if (!p->alloc != !p->release) return llmoi_fail(LLMO_E_ARG, "alloc and release must be given together");
     if (p->log_level < LLMO_LOG_NONE || p->log_level > LLMO_LOG_DEBUG) {
         return llmoi_fail(LLMO_E_ARG, "log_level %d is outside 0..%d", p->log_level, LLMO_LOG_DEBUG);
