@@ -626,10 +626,10 @@ typedef enum llmo_stop {
 
 typedef struct llmo_generation_info {
     uint32_t struct_size;
-    int32_t state;          /* llmo_generation_state */
-    int32_t stop;           /* llmo_stop */
-    int32_t status;         /* llmo_status of a failed generation */
-    uint64_t n_prompt;      /* tokens to evaluate before the first choice: the prompt, and a reply's last token before it */
+    int32_t state;     /* llmo_generation_state */
+    int32_t stop;      /* llmo_stop */
+    int32_t status;    /* llmo_status of a failed generation */
+    uint64_t n_prompt; /* tokens to evaluate before the first choice: the prompt, and a reply's last token before it */
     uint64_t n_prompt_done; /* of them evaluated */
     uint64_t n_generated;   /* tokens chosen so far */
     uint64_t prompt_us;     /* time of passes that held prompt tokens of this generation */
