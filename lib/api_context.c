@@ -125,7 +125,7 @@ llmo_status llmo_plan_get_site(const llmo_plan *plan, uint32_t index, llmo_site_
                         .n_declined = c->n_declined,
                         .rows = m->site.rows * m->site.n_experts,
                         .k = m->site.k,
-                        .n_bytes = m->tensor->n_bytes};
+                        .n_bytes = m->n_bytes};
     (void)snprintf(i.tensor, sizeof i.tensor, "%s", m->tensor->name);
     (void)snprintf(i.type, sizeof i.type, "%s", m->site.type->name);
     (void)snprintf(i.row, sizeof i.row, "%s", c->row->name);

@@ -13,7 +13,7 @@ static uint64_t layout_state(const llmo_plan *p, void *base, llmo_context **out)
     llmo_context *real = llmoi_carve(&at, 1, sizeof *real);
     llmo_context *c = base ? real : &dry;
     size_t n_batch = q->n_batch, n_seq = q->n_sequences;
-    c->rope_freq = llmoi_carve(&at, p->model->hp.n_rot / 2, sizeof *c->rope_freq);
+    c->rope_freq = llmoi_carve(&at, p->model->hp.n_ropes * (p->model->hp.n_rot / 2), sizeof *c->rope_freq);
     c->kv.refs = llmoi_carve(&at, p->n_pages, sizeof *c->kv.refs);
     c->kv.free_list = llmoi_carve(&at, p->n_pages, sizeof *c->kv.free_list);
     c->kv.layers = llmoi_carve(&at, p->model->hp.n_layers, sizeof *c->kv.layers);
@@ -55,8 +55,10 @@ static uint64_t layout_compute(const llmo_plan *p, void *base, llmo_context *c) 
         post = post || p->model->layers[i].attn_post != LLMOI_NONE || p->model->layers[i].ffn_post != LLMOI_NONE;
     }
     if (post) c->post = llmoi_carve(&at, n * hp->n_embd, sizeof(float));
-    c->rope_cos = llmoi_carve(&at, n * (hp->n_rot / 2), sizeof(float));
-    c->rope_sin = llmoi_carve(&at, n * (hp->n_rot / 2), sizeof(float));
+    c->rope_cos = llmoi_carve(&at, hp->n_ropes * n * (hp->n_rot / 2), sizeof(float));
+    c->rope_sin = llmoi_carve(&at, hp->n_ropes * n * (hp->n_rot / 2), sizeof(float));
+    c->q_scale = NULL;
+    if (hp->temperature_scale != 0.0f) c->q_scale = llmoi_carve(&at, n, sizeof(float));
     c->exec.scratch = llmoi_carve(&at, p->model->runtime->cpu->scratch_bytes(&p->dims), 1);
     return at - (uintptr_t)base;
 }
@@ -132,8 +134,14 @@ static llmo_status fill(llmo_context *c, const llmo_context_params *params) {
     c->chunk = c->plan->params.n_batch < 16 ? c->plan->params.n_batch : 16;
     LLMOI_TRY(allocate(c));
     LLMOI_TRY(llmoi_weights_acquire(c->model, c->plan->rows, params, &c->weights));
-    const float *divisors = m->hp.rope.divisors == LLMOI_NONE ? NULL : c->weights->vecs[m->hp.rope.divisors];
-    llmoi_rope_frequencies(&m->hp.rope, m->hp.n_rot, divisors, c->rope_freq, &c->rope_magnitude);
+    for (uint32_t i = 0; i < m->hp.n_ropes; i++) {
+        const llmoi_rope_params *r = &m->hp.ropes[i];
+        llmoi_vec_id id = r->scaling == LLMOI_SCALING_LONGROPE && c->plan->params.n_ctx > r->n_ctx_orig
+                              ? r->long_divisors
+                              : r->divisors;
+        llmoi_rope_frequencies(r, m->hp.n_rot, id == LLMOI_NONE ? NULL : c->weights->vecs[id],
+                               c->rope_freq + i * (m->hp.n_rot / 2), &c->rope_magnitude[i]);
+    }
     return LLMO_OK;
 }
 

@@ -115,9 +115,10 @@ struct llmo_context {
     float *q, *k, *v, *attn;    /* heads */
     float *gate, *up;           /* hidden neurons */
     float *post;                /* product before its post norm */
-    float *rope_cos, *rope_sin; /* (n_batch, n_rot / 2) */
-    double *rope_freq;          /* (n_rot / 2) angle per position */
-    double rope_magnitude;
+    float *rope_cos, *rope_sin; /* (n_ropes, n_batch, n_rot / 2) */
+    float *q_scale;             /* (n_batch) temperature by position, NULL if the model has none */
+    double *rope_freq;          /* (n_ropes, n_rot / 2) angle per position */
+    double rope_magnitude[LLMOI_MAX_ROPES];
     float *logits; /* (n_sequences, n_vocab) */
     llmoi_sample_scratch *scratch;
 

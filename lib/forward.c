@@ -34,6 +34,7 @@ static void embed(llmo_context *c) {
 static void attention(llmo_context *c, uint32_t layer) {
     const llmoi_layer *l = &c->model->layers[layer];
     uint32_t n = c->pass.batch.n_tokens;
+    size_t rope = (size_t)l->rope * c->plan->params.n_batch * (l->attn.n_rot / 2);
 
     llmoi_group qkv = {.x = c->x, .n_tokens = n, .k = c->model->hp.n_embd, .norm = norm(c, l->attn_norm)};
     qkv.w[0] = bound(c, l->wq, l->bq);
@@ -49,8 +50,9 @@ static void attention(llmo_context *c, uint32_t layer) {
                              .q = c->q,
                              .k = c->k,
                              .v = c->v,
-                             .cos = c->rope_cos,
-                             .sin = c->rope_sin,
+                             .cos = c->rope_cos + rope,
+                             .sin = c->rope_sin + rope,
+                             .q_scale = c->q_scale,
                              .q_norm = norm(c, l->q_norm),
                              .k_norm = norm(c, l->k_norm),
                              .kv = &c->kv.layers[layer]};
@@ -127,18 +129,31 @@ static void head(llmo_context *c) {
 
 /* --- the pass -------------------------------------------------------------------------------------------------------- */
 
-void llmoi_forward_begin(llmo_context *c) {
-    llmoi_pass *p = &c->pass;
+/* Sines and cosines of the batch's positions for one kind of RoPE. */
+static void rope_tables(llmo_context *c, uint32_t rope) {
+    const llmoi_pass *p = &c->pass;
     uint32_t half = c->model->hp.n_rot / 2;
+    const double *freq = c->rope_freq + (size_t)rope * half;
+    size_t at = (size_t)rope * c->plan->params.n_batch * half;
     for (uint32_t t = 0; t < p->batch.n_tokens; t++) {
-        for (uint32_t i = 0; i < half; i++) {
-            double angle = p->pos[t] * c->rope_freq[i];
-            c->rope_cos[(size_t)t * half + i] = (float)(cos(angle) * c->rope_magnitude);
-            c->rope_sin[(size_t)t * half + i] = (float)(sin(angle) * c->rope_magnitude);
+        for (uint32_t i = 0; i < half; i++, at++) {
+            double angle = p->pos[t] * freq[i];
+            c->rope_cos[at] = (float)(cos(angle) * c->rope_magnitude[rope]);
+            c->rope_sin[at] = (float)(sin(angle) * c->rope_magnitude[rope]);
         }
     }
+}
+
+void llmoi_forward_begin(llmo_context *c) {
+    llmoi_pass *p = &c->pass;
+    const llmoi_hparams *hp = &c->model->hp;
+    for (uint32_t r = 0; r < hp->n_ropes; r++) rope_tables(c, r);
+    for (uint32_t t = 0; c->q_scale && t < p->batch.n_tokens; t++) {
+        double steps = p->pos[t] / hp->temperature_step; /* whole ones */
+        c->q_scale[t] = (float)(1.0 + (double)hp->temperature_scale * log(1.0 + steps));
+    }
     p->unit = 0;
-    p->n_units = 2 * c->model->hp.n_layers + 2;
+    p->n_units = 2 * hp->n_layers + 2;
     p->busy_us = p->longest_unit_us = 0;
     p->active = true;
 }

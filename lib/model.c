@@ -28,14 +28,25 @@ llmo_status llmoi_arch_f32(const llmo_model *m, const char *key, bool required, 
     return llmoi_gguf_f32(m->gguf, full, required, min, max, out);
 }
 
+static const char *tensor_name(int32_t layer, const char *name, char *out, size_t cap) {
+    if (layer >= 0)
+        (void)snprintf(out, cap, "blk.%d.%s", layer, name);
+    else
+        (void)snprintf(out, cap, "%s", name);
+    return out;
+}
+
+static bool has_tensor(const llmo_model *m, int32_t layer, const char *name) {
+    char full[160];
+    return llmoi_gguf_find(m->gguf, tensor_name(layer, name, full, sizeof full)) != NULL;
+}
+
 /* Finds a tensor and checks its shape; *out NULL if it is missing and not required. */
 static llmo_status find_tensor(const llmo_model *m, int32_t layer, const char *name, const char *suffix,
                                const uint64_t *dims, uint32_t n_dims, bool required, const llmoi_gguf_tensor **out) {
-    char full[160];
-    if (layer >= 0)
-        (void)snprintf(full, sizeof full, "blk.%d.%s%s", layer, name, suffix);
-    else
-        (void)snprintf(full, sizeof full, "%s%s", name, suffix);
+    char full[160], with_suffix[128];
+    (void)snprintf(with_suffix, sizeof with_suffix, "%s%s", name, suffix);
+    (void)tensor_name(layer, with_suffix, full, sizeof full);
     const llmoi_gguf_tensor *t = llmoi_gguf_find(m->gguf, full);
     *out = t;
     if (!t) {
@@ -57,6 +68,7 @@ static llmo_status add_mat(llmo_model *m, const llmoi_gguf_tensor *t, int32_t la
                            uint32_t n_experts, llmoi_role role, llmoi_mat_id *id) {
     llmoi_mat *mat = &m->mats[m->n_mats];
     mat->tensor = t;
+    mat->n_bytes = t->n_bytes;
     mat->layer = layer;
     mat->site =
         (llmoi_site){.type = llmoi_type_find(t->type), .rows = rows, .k = k, .n_experts = n_experts, .role = role};
@@ -71,6 +83,22 @@ llmo_status llmoi_arch_mat(llmo_model *m, int32_t layer, const char *name, uint6
     *id = LLMOI_NONE;
     LLMOI_TRY(find_tensor(m, layer, name, ".weight", dims, n_experts > 1 ? 3 : 2, required, &t));
     return t ? add_mat(m, t, layer, rows, k, n_experts, role, id) : LLMO_OK;
+}
+
+llmo_status llmoi_arch_slices(llmo_model *m, uint32_t layer, const char *name, const uint64_t *rows, uint32_t n,
+                              uint64_t k, llmoi_role role, llmoi_mat_id *const *ids) {
+    uint64_t dims[2] = {k, 0}, first = 0;
+    const llmoi_gguf_tensor *t;
+    for (uint32_t i = 0; i < n; i++) dims[1] += rows[i];
+    LLMOI_TRY(find_tensor(m, (int32_t)layer, name, ".weight", dims, 2, true, &t));
+    uint64_t row_bytes = llmoi_row_bytes(llmoi_type_find(t->type), k);
+    for (uint32_t i = 0; i < n; i++) {
+        LLMOI_TRY(add_mat(m, t, (int32_t)layer, rows[i], k, 1, role, ids[i]));
+        m->mats[*ids[i]].offset = first * row_bytes;
+        m->mats[*ids[i]].n_bytes = rows[i] * row_bytes;
+        first += rows[i];
+    }
+    return LLMO_OK;
 }
 
 llmo_status llmoi_arch_vec(llmo_model *m, int32_t layer, const char *name, uint64_t n, bool required,
@@ -93,7 +121,8 @@ llmo_status llmoi_arch_vec(llmo_model *m, int32_t layer, const char *name, uint6
 
 static llmo_status read_rope(llmo_model *m) {
     llmoi_hparams *hp = &m->hp;
-    llmoi_rope_params *r = &hp->rope;
+    llmoi_rope_params *r = &hp->ropes[0];
+    hp->n_ropes = 1;
     hp->n_rot = hp->head_dim;
     LLMOI_TRY(llmoi_arch_u32(m, "rope.dimension_count", false, 2, hp->head_dim, &hp->n_rot));
     if (hp->n_rot % 2) {
@@ -105,7 +134,8 @@ static llmo_status read_rope(llmo_model *m) {
                              .beta_fast = 32.0f,
                              .beta_slow = 1.0f,
                              .n_ctx_orig = hp->n_ctx_train,
-                             .divisors = LLMOI_NONE};
+                             .divisors = LLMOI_NONE,
+                             .long_divisors = LLMOI_NONE};
     LLMOI_TRY(llmoi_arch_f32(m, "rope.freq_base", false, 1.0f, 1e12f, &r->base));
     /* the older name of the linear factor, then the newer ones */
     bool has_old = false;
@@ -121,6 +151,8 @@ static llmo_status read_rope(llmo_model *m) {
         r->scaling = LLMOI_SCALING_LINEAR;
     else if (type.len == 4 && memcmp(type.ptr, "yarn", 4) == 0)
         r->scaling = LLMOI_SCALING_YARN;
+    else if (type.len == 8 && memcmp(type.ptr, "longrope", 8) == 0)
+        r->scaling = LLMOI_SCALING_LONGROPE;
     else if (type.len == 4 && memcmp(type.ptr, "none", 4) == 0)
         r->scaling = LLMOI_SCALING_NONE;
     else {
@@ -212,9 +244,15 @@ static llmo_status bind_attention(llmo_model *m, uint32_t layer) {
     llmoi_layer *l = &m->layers[layer];
     int32_t n = (int32_t)layer;
     uint64_t q = (uint64_t)hp->n_heads * hp->head_dim, kv = (uint64_t)hp->n_kv_heads * hp->head_dim;
-    LLMOI_TRY(llmoi_arch_mat(m, n, "attn_q", q, hp->n_embd, 1, LLMOI_ROLE_QKV, true, &l->wq));
-    LLMOI_TRY(llmoi_arch_mat(m, n, "attn_k", kv, hp->n_embd, 1, LLMOI_ROLE_QKV, true, &l->wk));
-    LLMOI_TRY(llmoi_arch_mat(m, n, "attn_v", kv, hp->n_embd, 1, LLMOI_ROLE_QKV, true, &l->wv));
+    if (has_tensor(m, n, "attn_qkv.weight")) {
+        const uint64_t rows[3] = {q, kv, kv};
+        llmoi_mat_id *const ids[3] = {&l->wq, &l->wk, &l->wv};
+        LLMOI_TRY(llmoi_arch_slices(m, layer, "attn_qkv", rows, 3, hp->n_embd, LLMOI_ROLE_QKV, ids));
+    } else {
+        LLMOI_TRY(llmoi_arch_mat(m, n, "attn_q", q, hp->n_embd, 1, LLMOI_ROLE_QKV, true, &l->wq));
+        LLMOI_TRY(llmoi_arch_mat(m, n, "attn_k", kv, hp->n_embd, 1, LLMOI_ROLE_QKV, true, &l->wk));
+        LLMOI_TRY(llmoi_arch_mat(m, n, "attn_v", kv, hp->n_embd, 1, LLMOI_ROLE_QKV, true, &l->wv));
+    }
     LLMOI_TRY(llmoi_arch_mat(m, n, "attn_output", hp->n_embd, q, 1, LLMOI_ROLE_ATTN_OUT, true, &l->wo));
     LLMOI_TRY(llmoi_arch_vec(m, n, "attn_q.bias", q, false, &l->bq));
     LLMOI_TRY(llmoi_arch_vec(m, n, "attn_k.bias", kv, false, &l->bk));
@@ -234,6 +272,7 @@ static llmo_status bind_ffn(llmo_model *m, uint32_t layer) {
     const llmoi_hparams *hp = &m->hp;
     llmoi_layer *l = &m->layers[layer];
     int32_t n = (int32_t)layer;
+    char name[160];
     l->activation = LLMOI_ACTIVATION_SILU;
     l->n_ff = hp->n_ff;
     l->router = l->b_gate = l->b_up = l->b_down = LLMOI_NONE;
@@ -244,8 +283,15 @@ static llmo_status bind_ffn(llmo_model *m, uint32_t layer) {
         LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_up_exps", l->n_ff, hp->n_embd, e, LLMOI_ROLE_GATE_UP, true, &l->up));
         return llmoi_arch_mat(m, n, "ffn_down_exps", hp->n_embd, l->n_ff, e, LLMOI_ROLE_DOWN, true, &l->down);
     }
-    LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_gate", l->n_ff, hp->n_embd, 1, LLMOI_ROLE_GATE_UP, true, &l->gate));
-    LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_up", l->n_ff, hp->n_embd, 1, LLMOI_ROLE_GATE_UP, true, &l->up));
+    const llmoi_gguf_tensor *up = llmoi_gguf_find(m->gguf, tensor_name(n, "ffn_up.weight", name, sizeof name));
+    if (up && up->dims[1] == 2 * (uint64_t)l->n_ff && !has_tensor(m, n, "ffn_gate.weight")) {
+        const uint64_t rows[2] = {l->n_ff, l->n_ff};
+        llmoi_mat_id *const ids[2] = {&l->gate, &l->up};
+        LLMOI_TRY(llmoi_arch_slices(m, layer, "ffn_up", rows, 2, hp->n_embd, LLMOI_ROLE_GATE_UP, ids));
+    } else {
+        LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_gate", l->n_ff, hp->n_embd, 1, LLMOI_ROLE_GATE_UP, true, &l->gate));
+        LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_up", l->n_ff, hp->n_embd, 1, LLMOI_ROLE_GATE_UP, true, &l->up));
+    }
     LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_down", hp->n_embd, l->n_ff, 1, LLMOI_ROLE_DOWN, true, &l->down));
     LLMOI_TRY(llmoi_arch_vec(m, n, "ffn_gate.bias", l->n_ff, false, &l->b_gate));
     LLMOI_TRY(llmoi_arch_vec(m, n, "ffn_up.bias", l->n_ff, false, &l->b_up));
@@ -290,7 +336,8 @@ void llmoi_rope_frequencies(const llmoi_rope_params *p, uint32_t n_rot, const fl
 
 static llmo_status bind_arch(llmo_model *m) {
     uint32_t n = llmoi_gguf_n_tensors(m->gguf);
-    m->mats = llmoi_zalloc_array(&m->mem, LLMO_PURPOSE_HEADER, n + 1u, sizeof *m->mats); /* + a tied head */
+    /* a tensor holds three matrices at most; + a tied head */
+    m->mats = llmoi_zalloc_array(&m->mem, LLMO_PURPOSE_HEADER, 3 * (size_t)n + 1u, sizeof *m->mats);
     m->vecs = llmoi_zalloc_array(&m->mem, LLMO_PURPOSE_HEADER, n, sizeof *m->vecs);
     if (!m->mats || !m->vecs) return LLMO_E_NOMEM;
     for (size_t i = 0; i < sizeof archs / sizeof *archs; i++) {

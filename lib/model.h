@@ -7,7 +7,8 @@
 #include "runtime.h"
 #include "tokenizer.h"
 
-#define LLMOI_NONE (-1) /* a weight that is not there */
+#define LLMOI_NONE      (-1) /* a weight that is not there */
+#define LLMOI_MAX_ROPES 2u
 
 typedef int32_t llmoi_mat_id; /* index into llmo_model.mats, or LLMOI_NONE */
 typedef int32_t llmoi_vec_id; /* index into llmo_model.vecs, or LLMOI_NONE */
@@ -15,8 +16,9 @@ typedef int32_t llmoi_vec_id; /* index into llmo_model.vecs, or LLMOI_NONE */
 /* A matrix: what it is multiplied as. The head of a model with tied embeddings has the tensor of the embedding. */
 typedef struct llmoi_mat {
     const llmoi_gguf_tensor *tensor;
-    llmoi_site site; /* max_tokens and numerics are set by the plan */
-    int32_t layer;   /* -1: outside the layers */
+    uint64_t offset, n_bytes; /* its rows in the tensor's data: all of them, or a slice of a fused tensor */
+    llmoi_site site;          /* max_tokens and numerics are set by the plan */
+    int32_t layer;            /* -1: outside the layers */
 } llmoi_mat;
 
 /* A vector (norm, bias): converted to f32 when loaded. */
@@ -28,14 +30,20 @@ typedef struct llmoi_vec {
 } llmoi_vec;
 
 /* Frequencies of one kind of RoPE. See llmoi_rope_frequencies. */
-typedef enum llmoi_rope_scaling { LLMOI_SCALING_NONE, LLMOI_SCALING_LINEAR, LLMOI_SCALING_YARN } llmoi_rope_scaling;
+typedef enum llmoi_rope_scaling {
+    LLMOI_SCALING_NONE,
+    LLMOI_SCALING_LINEAR,
+    LLMOI_SCALING_YARN,
+    LLMOI_SCALING_LONGROPE /* divisors for contexts up to n_ctx_orig and for longer ones */
+} llmoi_rope_scaling;
 typedef struct llmoi_rope_params {
     llmoi_rope_scaling scaling;
     float base;
     float factor; /* context extension, >= 1 means longer */
     uint32_t n_ctx_orig;
     float attn_factor, beta_fast, beta_slow, log_mul;
-    llmoi_vec_id divisors; /* rope_freqs.weight: n_rot / 2 divisors of the frequencies */
+    llmoi_vec_id divisors;      /* n_rot / 2 divisors of the frequencies */
+    llmoi_vec_id long_divisors; /* LONGROPE: those of contexts longer than n_ctx_orig */
 } llmoi_rope_params;
 
 /* One layer: the recipe that forward.c follows. */
@@ -49,6 +57,7 @@ typedef struct llmoi_layer {
     llmoi_vec_id b_gate, b_up, b_down;
     llmoi_mat_id router;
     llmoi_attn_dims attn;
+    uint32_t rope; /* index into llmoi_hparams.ropes */
     llmoi_activation activation;
     uint32_t n_ff;
 } llmoi_layer;
@@ -60,7 +69,11 @@ typedef struct llmoi_hparams {
     bool layer_norm;      /* LayerNorm instead of RMS norm */
     float embed_scale;    /* of the embedding rows */
     float final_soft_cap; /* of the logits; 0: none */
-    llmoi_rope_params rope;
+    llmoi_rope_params ropes[LLMOI_MAX_ROPES];
+    uint32_t n_ropes;
+    /* Attention temperature by position: queries at pos are multiplied by 1 + scale * log(1 + floor(pos / step)). */
+    float temperature_scale; /* 0: none */
+    uint32_t temperature_step;
 } llmoi_hparams;
 
 typedef struct llmoi_weights llmoi_weights; /* weights.h */
@@ -111,10 +124,14 @@ LLMOI_MUST_CHECK llmo_status llmoi_arch_mat(llmo_model *m, int32_t layer, const 
 /* The same for a vector of n elements; name with its suffix ("attn_q.bias"). */
 LLMOI_MUST_CHECK llmo_status llmoi_arch_vec(llmo_model *m, int32_t layer, const char *name, uint64_t n, bool required,
                                             llmoi_vec_id *id);
+/* Binds a tensor that holds n matrices of the same k one below the other, rows[i] rows each, as n matrices. */
+LLMOI_MUST_CHECK llmo_status llmoi_arch_slices(llmo_model *m, uint32_t layer, const char *name, const uint64_t *rows,
+                                               uint32_t n, uint64_t k, llmoi_role role, llmoi_mat_id *const *ids);
 /* Embedding, final norm and head (tied to the embedding if there is no output.weight); allocates the layers. */
 LLMOI_MUST_CHECK llmo_status llmoi_arch_outer(llmo_model *m);
-/* A layer of the common form: norm, attention with separate q, k, v (biases if the file has them), norm, gated
- * feed-forward part, dense or with experts by hp. Interleaved RoPE, SiLU; the architecture changes what differs. */
+/* A layer of the common form: norm, attention with separate or fused q, k, v (biases if the file has them), norm, gated
+ * feed-forward part (gate and up fused in "ffn_up" if there is no "ffn_gate"), dense or with experts by hp. Interleaved
+ * RoPE, SiLU; the architecture changes what differs. */
 LLMOI_MUST_CHECK llmo_status llmoi_arch_layer(llmo_model *m, uint32_t layer);
 
 typedef struct llmoi_arch {

@@ -9,11 +9,11 @@ static uint64_t align64(uint64_t n) {
     return (n + 63) / 64 * 64;
 }
 
-/* The tensor's bytes in place: in a mapping or in memory of the caller's; NULL if they must be read. */
-static const void *in_place(const llmo_model *m, const llmoi_gguf_tensor *t) {
-    const llmoi_source *s = llmoi_gguf_source(m->gguf, t->part);
-    if (s->map) return (const char *)s->map + t->offset;
-    if (s->kind == LLMOI_SOURCE_MEMORY) return s->data + t->offset;
+/* The matrix's bytes in place: in a mapping or in memory of the caller's; NULL if they must be read. */
+static const void *in_place(const llmo_model *m, const llmoi_mat *a) {
+    const llmoi_source *s = llmoi_gguf_source(m->gguf, a->tensor->part);
+    if (s->map) return (const char *)s->map + a->tensor->offset + a->offset;
+    if (s->kind == LLMOI_SOURCE_MEMORY) return s->data + a->tensor->offset + a->offset;
     return NULL;
 }
 
@@ -24,8 +24,8 @@ static bool is_tied_head(const llmo_model *m, uint32_t mat) {
 /* Bytes of a matrix in the store; 0 if it is used in place or is the embedding's. */
 static uint64_t mat_bytes(const llmo_model *m, uint32_t mat) {
     const llmoi_mat *a = &m->mats[mat];
-    if (is_tied_head(m, mat) || in_place(m, a->tensor)) return 0;
-    return align64(a->tensor->n_bytes);
+    if (is_tied_head(m, mat) || in_place(m, a)) return 0;
+    return align64(a->n_bytes);
 }
 
 /* Walks one block in its fixed order, calling nothing if `set` is NULL; returns its size. */
@@ -35,7 +35,7 @@ static uint64_t block_layout(const llmo_model *m, uint32_t block, char *base, ll
     for (uint32_t i = 0; i < m->n_mats; i++) {
         if (m->mats[i].layer != layer) continue;
         uint64_t n = mat_bytes(m, i);
-        if (set) set->mats[i] = n ? base + at : in_place(m, m->mats[i].tensor);
+        if (set) set->mats[i] = n ? base + at : in_place(m, &m->mats[i]);
         at += n;
     }
     for (uint32_t i = 0; i < m->n_vecs; i++) {
@@ -67,18 +67,20 @@ typedef struct load_job {
 } load_job;
 
 static uint64_t chunks_of(const llmo_model *m, uint32_t mat) {
-    return mat_bytes(m, mat) ? (m->mats[mat].tensor->n_bytes + CHUNK_BYTES - 1) / CHUNK_BYTES : 0;
+    return mat_bytes(m, mat) ? (m->mats[mat].n_bytes + CHUNK_BYTES - 1) / CHUNK_BYTES : 0;
 }
 
 static llmo_status read_chunk(const load_job *j, uint64_t chunk, uint64_t *bytes) {
     const llmo_model *m = j->m;
     uint32_t mat = 0;
     for (; chunk >= chunks_of(m, mat); mat++) chunk -= chunks_of(m, mat);
-    const llmoi_gguf_tensor *t = m->mats[mat].tensor;
+    const llmoi_mat *a = &m->mats[mat];
+    const llmoi_gguf_tensor *t = a->tensor;
     uint64_t from = chunk * CHUNK_BYTES;
-    *bytes = t->n_bytes - from < CHUNK_BYTES ? t->n_bytes - from : CHUNK_BYTES;
+    *bytes = a->n_bytes - from < CHUNK_BYTES ? a->n_bytes - from : CHUNK_BYTES;
     char *dst = (char *)(uintptr_t)j->w->mats[mat] + from;
-    llmo_status st = llmoi_source_read(llmoi_gguf_source(m->gguf, t->part), t->offset + from, dst, (size_t)*bytes);
+    llmo_status st =
+        llmoi_source_read(llmoi_gguf_source(m->gguf, t->part), t->offset + a->offset + from, dst, (size_t)*bytes);
     if (st != LLMO_OK) llmoi_fail_prefix("tensor '%s'", t->name);
     return st;
 }
@@ -142,7 +144,7 @@ static llmo_status load(llmo_model *m, llmoi_weights *w, const llmo_context_para
     for (uint32_t i = 0; i < m->n_mats; i++) {
         if (!mat_bytes(m, i)) continue;
         j.n_chunks += chunks_of(m, i);
-        j.total += m->mats[i].tensor->n_bytes;
+        j.total += m->mats[i].n_bytes;
     }
     for (uint32_t i = 0; i < llmoi_gguf_n_parts(m->gguf); i++) {
         j.one_thread = j.one_thread || llmoi_gguf_source(m->gguf, i)->kind == LLMOI_SOURCE_READER;

@@ -141,6 +141,7 @@ typedef struct llmoi_qkv_store {
     const llmoi_batch *batch;
     float *q, *k, *v;          /* (n_tokens, heads, head_dim), rotated in place */
     const float *cos, *sin;    /* (n_tokens, n_rot / 2) */
+    const float *q_scale;      /* (n_tokens) factor on q after RoPE, or NULL */
     llmoi_norm q_norm, k_norm; /* per head */
     const llmoi_kv_layer *kv;
 } llmoi_qkv_store;
