@@ -72,27 +72,42 @@ typedef struct embed_job {
     const llmo_token *tokens;
     uint32_t n_tokens;
     float scale;
+    bool add;
     float *x;
 } embed_job;
 
 static void embed_part(void *arg, uint32_t index, uint32_t n_threads) {
     const embed_job *j = arg;
+    enum { PIECE = 256 }; /* elements at a time, a multiple of every block length */
     uint64_t begin, end;
     llmoi_split(j->n_tokens, 1, index, n_threads, &begin, &end);
     size_t row_bytes = llmoi_row_bytes(j->site->type, j->site->k);
+    float piece[PIECE];
     for (uint64_t t = begin; t < end; t++) {
+        const char *row = (const char *)j->weight + (size_t)j->tokens[t] * row_bytes;
         float *x = j->x + t * j->site->k;
-        j->site->type->decode((const char *)j->weight + (size_t)j->tokens[t] * row_bytes, x, (size_t)j->site->k);
-        if (j->scale != 1.0f) {
-            for (uint64_t i = 0; i < j->site->k; i++) x[i] *= j->scale;
+        for (uint64_t from = 0; from < j->site->k; from += PIECE) {
+            size_t n = j->site->k - from < PIECE ? (size_t)(j->site->k - from) : PIECE;
+            j->site->type->decode(row + llmoi_row_bytes(j->site->type, from), piece, n);
+            for (size_t i = 0; i < n; i++) {
+                float y = piece[i] * j->scale;
+                x[from + i] = j->add ? x[from + i] + y : y;
+            }
         }
     }
 }
 
 static void embed(const llmoi_exec *e, const llmoi_site *site, const void *weight, const llmo_token *tokens,
-                  uint32_t n_tokens, float scale, float *x) {
-    embed_job j = {site, weight, tokens, n_tokens, scale, x};
+                  uint32_t n_tokens, float scale, bool add, float *x) {
+    embed_job j = {site, weight, tokens, n_tokens, scale, add, x};
     llmoi_pool_run(e->pool, embed_part, &j);
+}
+
+static void gather(const llmoi_exec *e, const float *x, const uint32_t *rows, uint32_t n, uint32_t k, float *out) {
+    (void)e;                           /* a copy, too little to share out */
+    for (uint32_t i = 0; i < n; i++) { /* rows ascend, so moving them down in place is safe */
+        memmove(out + (size_t)i * k, x + (size_t)(rows ? rows[i] : i) * k, k * sizeof *x);
+    }
 }
 
 /* --- norm + products -------------------------------------------------------------------------------------------- */
@@ -341,6 +356,7 @@ const llmoi_backend *llmoi_cpu_backend(void) {
         .n_rows = LLMOI_CPU_N_ROWS,
         .scratch_bytes = scratch_bytes,
         .embed = embed,
+        .gather = gather,
         .group = group,
         .qkv_store = qkv_store,
         .attend = attend,

@@ -54,6 +54,7 @@ static uint64_t layout_compute(const llmo_plan *p, void *base, llmo_context *c) 
     for (uint32_t i = 0; i < hp->n_layers; i++) {
         post = post || p->model->layers[i].attn_post != LLMOI_NONE || p->model->layers[i].ffn_post != LLMOI_NONE;
     }
+    c->layer_in = hp->parallel ? llmoi_carve(&at, n * hp->n_embd, sizeof(float)) : NULL;
     if (post) c->post = llmoi_carve(&at, n * hp->n_embd, sizeof(float));
     c->rope_cos = llmoi_carve(&at, hp->n_ropes * n * (hp->n_rot / 2), sizeof(float));
     c->rope_sin = llmoi_carve(&at, hp->n_ropes * n * (hp->n_rot / 2), sizeof(float));

@@ -114,6 +114,7 @@ struct llmo_context {
     float *x;                   /* residual stream */
     float *q, *k, *v, *attn;    /* heads */
     float *gate, *up;           /* hidden neurons */
+    float *layer_in;            /* input of the layer, kept for a parallel feed-forward part; else NULL */
     float *post;                /* product before its post norm */
     float *rope_cos, *rope_sin; /* (n_ropes, n_batch, n_rot / 2) */
     float *q_scale;             /* (n_batch) temperature by position, NULL if the model has none */

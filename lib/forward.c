@@ -17,9 +17,14 @@ static llmoi_bound bound(const llmo_context *c, llmoi_mat_id mat, llmoi_vec_id b
     return (llmoi_bound){&choice->site, choice->row, c->weights->mats[mat], vec(c, bias)};
 }
 
-static llmoi_norm norm(const llmo_context *c, llmoi_vec_id weight) {
+static llmoi_norm norm(const llmo_context *c, llmoi_vec_id weight, llmoi_vec_id bias) {
     const llmoi_hparams *hp = &c->model->hp;
-    return (llmoi_norm){.weight = vec(c, weight), .eps = hp->norm_eps, .layer = hp->layer_norm};
+    return (llmoi_norm){.weight = vec(c, weight), .bias = vec(c, bias), .eps = hp->norm_eps, .layer = hp->layer_norm};
+}
+
+/* norms that never have a bias */
+static llmoi_norm rms_norm(const llmo_context *c, llmoi_vec_id weight) {
+    return norm(c, weight, LLMOI_NONE);
 }
 
 /* --- units --------------------------------------------------------------------------------------------------------- */
@@ -27,7 +32,10 @@ static llmoi_norm norm(const llmo_context *c, llmoi_vec_id weight) {
 static void embed(llmo_context *c) {
     const llmo_model *m = c->model;
     c->be->embed(&c->exec, &c->plan->mats[m->embed].site, c->weights->mats[m->embed], c->pass.token,
-                 c->pass.batch.n_tokens, m->hp.embed_scale, c->x);
+                 c->pass.batch.n_tokens, m->hp.embed_scale, false, c->x);
+    if (m->positions == LLMOI_NONE) return;
+    c->be->embed(&c->exec, &c->plan->mats[m->positions].site, c->weights->mats[m->positions],
+                 (const llmo_token *)c->pass.pos, c->pass.batch.n_tokens, 1.0f, true, c->x);
 }
 
 /* x += attention(norm(x)) */
@@ -35,8 +43,10 @@ static void attention(llmo_context *c, uint32_t layer) {
     const llmoi_layer *l = &c->model->layers[layer];
     uint32_t n = c->pass.batch.n_tokens;
     size_t rope = (size_t)l->rope * c->plan->params.n_batch * (l->attn.n_rot / 2);
+    uint32_t d = c->model->hp.n_embd;
+    if (c->layer_in) c->be->gather(&c->exec, c->x, NULL, n, d, c->layer_in);
 
-    llmoi_group qkv = {.x = c->x, .n_tokens = n, .k = c->model->hp.n_embd, .norm = norm(c, l->attn_norm)};
+    llmoi_group qkv = {.x = c->x, .n_tokens = n, .k = d, .norm = norm(c, l->attn_norm, l->attn_norm_bias)};
     qkv.w[0] = bound(c, l->wq, l->bq);
     qkv.w[1] = bound(c, l->wk, l->bk);
     qkv.w[2] = bound(c, l->wv, l->bv);
@@ -53,26 +63,26 @@ static void attention(llmo_context *c, uint32_t layer) {
                              .cos = c->rope_cos + rope,
                              .sin = c->rope_sin + rope,
                              .q_scale = c->q_scale,
-                             .q_norm = norm(c, l->q_norm),
-                             .k_norm = norm(c, l->k_norm),
+                             .q_norm = rms_norm(c, l->q_norm),
+                             .k_norm = rms_norm(c, l->k_norm),
                              .kv = &c->kv.layers[layer]};
     c->be->qkv_store(&c->exec, &store);
 
-    llmoi_attend attend = {&l->attn, &c->pass.batch, c->q, &c->kv.layers[layer], c->attn};
+    llmoi_attend attend = {&l->attn, &c->pass.batch, c->q, &c->kv.layers[layer], vec(c, l->sinks), c->attn};
     c->be->attend(&c->exec, &attend);
 
     llmoi_group out = {.x = c->attn,
                        .n_tokens = n,
                        .k = l->attn.n_heads * l->attn.head_dim,
                        .add = true,
-                       .post = norm(c, l->attn_post),
+                       .post = rms_norm(c, l->attn_post),
                        .post_tmp = c->post};
     out.w[0] = bound(c, l->wo, l->bo);
     out.out[0] = c->x;
     c->be->group(&c->exec, &out);
 }
 
-/* x += ffn(norm(x)) */
+/* x += ffn(norm(x)), or of what the attention read where both are parallel */
 static void feed_forward(llmo_context *c, uint32_t layer) {
     const llmoi_layer *l = &c->model->layers[layer];
     const llmoi_hparams *hp = &c->model->hp;
@@ -85,9 +95,9 @@ static void feed_forward(llmo_context *c, uint32_t layer) {
                          .n_ff = l->n_ff,
                          .n_experts = hp->n_experts,
                          .n_used = hp->n_experts_used,
-                         .norm = norm(c, l->ffn_norm),
+                         .norm = norm(c, l->ffn_norm, l->ffn_norm_bias),
                          .activation = l->activation};
-        moe.router = bound(c, l->router, LLMOI_NONE);
+        moe.router = bound(c, l->router, l->b_router);
         moe.gate = bound(c, l->gate, l->b_gate);
         moe.up = bound(c, l->up, l->b_up);
         moe.down = bound(c, l->down, l->b_down);
@@ -95,17 +105,23 @@ static void feed_forward(llmo_context *c, uint32_t layer) {
         return;
     }
 
-    llmoi_group in = {.x = c->x, .n_tokens = n, .k = hp->n_embd, .norm = norm(c, l->ffn_norm)};
-    in.w[0] = bound(c, l->gate, l->b_gate);
-    in.w[1] = bound(c, l->up, l->b_up);
+    bool gated = l->gate != LLMOI_NONE;
+    llmoi_group in = {.x = c->layer_in ? c->layer_in : c->x,
+                      .n_tokens = n,
+                      .k = hp->n_embd,
+                      .norm = norm(c, l->ffn_norm, l->ffn_norm_bias)};
+    in.w[0] = gated ? bound(c, l->gate, l->b_gate) : bound(c, l->up, l->b_up);
     in.out[0] = c->gate;
-    in.out[1] = c->up;
+    if (gated) {
+        in.w[1] = bound(c, l->up, l->b_up);
+        in.out[1] = c->up;
+    }
     c->be->group(&c->exec, &in);
 
-    c->be->gate_mul(&c->exec, l->activation, c->gate, c->up, c->gate, (size_t)n * l->n_ff);
+    c->be->gate_mul(&c->exec, l->activation, c->gate, gated ? c->up : NULL, c->gate, (size_t)n * l->n_ff);
 
     llmoi_group out = {
-        .x = c->gate, .n_tokens = n, .k = l->n_ff, .add = true, .post = norm(c, l->ffn_post), .post_tmp = c->post};
+        .x = c->gate, .n_tokens = n, .k = l->n_ff, .add = true, .post = rms_norm(c, l->ffn_post), .post_tmp = c->post};
     out.w[0] = bound(c, l->down, l->b_down);
     out.out[0] = c->x;
     c->be->group(&c->exec, &out);
@@ -116,10 +132,8 @@ static void head(llmo_context *c) {
     const llmo_model *m = c->model;
     uint32_t n = c->pass.n_out, d = m->hp.n_embd;
     if (n == 0) return;
-    for (uint32_t i = 0; i < n; i++) { /* rows ascend, so moving them down in place is safe */
-        memmove(c->x + (size_t)i * d, c->x + (size_t)c->pass.out_rows[i] * d, d * sizeof *c->x);
-    }
-    llmoi_group g = {.x = c->x, .n_tokens = n, .k = d, .norm = norm(c, m->final_norm)};
+    c->be->gather(&c->exec, c->x, c->pass.out_rows, n, d, c->x);
+    llmoi_group g = {.x = c->x, .n_tokens = n, .k = d, .norm = norm(c, m->final_norm, m->final_norm_bias)};
     g.w[0] = bound(c, m->head, LLMOI_NONE);
     g.out[0] = c->pass.out;
     c->be->group(&c->exec, &g);

@@ -101,20 +101,35 @@ llmo_status llmoi_arch_slices(llmo_model *m, uint32_t layer, const char *name, c
     return LLMO_OK;
 }
 
-llmo_status llmoi_arch_vec(llmo_model *m, int32_t layer, const char *name, uint64_t n, bool required,
-                           llmoi_vec_id *id) {
+static llmoi_vec_id add_vec(llmo_model *m, const llmoi_gguf_tensor *t, int32_t layer, uint64_t n, uint64_t first) {
+    m->vecs[m->n_vecs] = (llmoi_vec){llmoi_type_find(t->type), t, n, first, layer};
+    return (llmoi_vec_id)m->n_vecs++;
+}
+
+/* A float tensor of any shape as one vector. */
+static llmo_status bind_vec(llmo_model *m, int32_t layer, const char *name, const uint64_t *dims, uint32_t n_dims,
+                            bool required, llmoi_vec_id *id) {
     const llmoi_gguf_tensor *t;
     *id = LLMOI_NONE;
-    LLMOI_TRY(find_tensor(m, layer, name, "", &n, 1, required, &t));
+    LLMOI_TRY(find_tensor(m, layer, name, "", dims, n_dims, required, &t));
     if (!t) return LLMO_OK;
-    const llmoi_type_info *type = llmoi_type_find(t->type);
-    if (type->group) {
+    if (llmoi_type_find(t->type)->group) {
         return llmoi_fail(LLMO_E_FORMAT, "tensor '%s' has type %s, a vector must be F32, F16 or BF16", t->name,
-                          type->name);
+                          llmoi_type_find(t->type)->name);
     }
-    m->vecs[m->n_vecs] = (llmoi_vec){t, type, n, layer};
-    *id = (llmoi_vec_id)m->n_vecs++;
+    *id = add_vec(m, t, layer, t->n_elems, 0);
     return LLMO_OK;
+}
+
+llmo_status llmoi_arch_vec(llmo_model *m, int32_t layer, const char *name, uint64_t n, bool required,
+                           llmoi_vec_id *id) {
+    return bind_vec(m, layer, name, &n, 1, required, id);
+}
+
+/* Biases of all experts, one expert after the other. */
+static llmo_status expert_biases(llmo_model *m, int32_t layer, const char *name, uint64_t n, llmoi_vec_id *id) {
+    const uint64_t dims[2] = {n, m->hp.n_experts};
+    return bind_vec(m, layer, name, dims, 2, false, id);
 }
 
 /* --- what most architectures share ------------------------------------------------------------------------------ */
@@ -214,6 +229,17 @@ llmo_status llmoi_arch_common(llmo_model *m) {
     return read_rope(m);
 }
 
+/* A norm's weight, and for LayerNorm its bias. */
+static llmo_status bind_norm(llmo_model *m, int32_t layer, const char *name, llmoi_vec_id *weight, llmoi_vec_id *bias) {
+    char full[64];
+    *bias = LLMOI_NONE;
+    (void)snprintf(full, sizeof full, "%s.weight", name);
+    LLMOI_TRY(llmoi_arch_vec(m, layer, full, m->hp.n_embd, true, weight));
+    if (!m->hp.layer_norm) return LLMO_OK;
+    (void)snprintf(full, sizeof full, "%s.bias", name);
+    return llmoi_arch_vec(m, layer, full, m->hp.n_embd, false, bias);
+}
+
 llmo_status llmoi_arch_outer(llmo_model *m) {
     llmoi_hparams *hp = &m->hp;
     const llmoi_gguf_tensor *embd = llmoi_gguf_find(m->gguf, "token_embd.weight");
@@ -231,7 +257,7 @@ llmo_status llmoi_arch_outer(llmo_model *m) {
     m->layers = llmoi_zalloc_array(&m->mem, LLMO_PURPOSE_HEADER, hp->n_layers, sizeof *m->layers);
     if (!m->layers) return LLMO_E_NOMEM;
     LLMOI_TRY(llmoi_arch_mat(m, -1, "token_embd", hp->n_vocab, hp->n_embd, 1, LLMOI_ROLE_EMBED, true, &m->embed));
-    LLMOI_TRY(llmoi_arch_vec(m, -1, "output_norm.weight", hp->n_embd, true, &m->final_norm));
+    LLMOI_TRY(bind_norm(m, -1, "output_norm", &m->final_norm, &m->final_norm_bias));
     LLMOI_TRY(llmoi_arch_mat(m, -1, "output", hp->n_vocab, hp->n_embd, 1, LLMOI_ROLE_HEAD, false, &m->head));
     if (m->head == LLMOI_NONE) {
         return add_mat(m, embd, -1, hp->n_vocab, hp->n_embd, 1, LLMOI_ROLE_HEAD, &m->head);
@@ -254,11 +280,19 @@ static llmo_status bind_attention(llmo_model *m, uint32_t layer) {
         LLMOI_TRY(llmoi_arch_mat(m, n, "attn_v", kv, hp->n_embd, 1, LLMOI_ROLE_QKV, true, &l->wv));
     }
     LLMOI_TRY(llmoi_arch_mat(m, n, "attn_output", hp->n_embd, q, 1, LLMOI_ROLE_ATTN_OUT, true, &l->wo));
-    LLMOI_TRY(llmoi_arch_vec(m, n, "attn_q.bias", q, false, &l->bq));
-    LLMOI_TRY(llmoi_arch_vec(m, n, "attn_k.bias", kv, false, &l->bk));
-    LLMOI_TRY(llmoi_arch_vec(m, n, "attn_v.bias", kv, false, &l->bv));
+    if (has_tensor(m, n, "attn_qkv.bias")) {
+        LLMOI_TRY(llmoi_arch_vec(m, n, "attn_qkv.bias", q + 2 * kv, true, &l->bq));
+        llmoi_vec *fused = &m->vecs[l->bq];
+        fused->n = q;
+        l->bk = add_vec(m, fused->tensor, n, kv, q);
+        l->bv = add_vec(m, fused->tensor, n, kv, q + kv);
+    } else {
+        LLMOI_TRY(llmoi_arch_vec(m, n, "attn_q.bias", q, false, &l->bq));
+        LLMOI_TRY(llmoi_arch_vec(m, n, "attn_k.bias", kv, false, &l->bk));
+        LLMOI_TRY(llmoi_arch_vec(m, n, "attn_v.bias", kv, false, &l->bv));
+    }
     LLMOI_TRY(llmoi_arch_vec(m, n, "attn_output.bias", hp->n_embd, false, &l->bo));
-    l->q_norm = l->k_norm = l->attn_post = l->ffn_post = LLMOI_NONE;
+    l->q_norm = l->k_norm = l->attn_post = l->ffn_post = l->sinks = LLMOI_NONE;
     l->attn = (llmoi_attn_dims){.n_heads = hp->n_heads,
                                 .n_kv_heads = hp->n_kv_heads,
                                 .head_dim = hp->head_dim,
@@ -268,6 +302,21 @@ static llmo_status bind_attention(llmo_model *m, uint32_t layer) {
     return LLMO_OK;
 }
 
+static llmo_status bind_experts(llmo_model *m, uint32_t layer) {
+    const llmoi_hparams *hp = &m->hp;
+    llmoi_layer *l = &m->layers[layer];
+    int32_t n = (int32_t)layer;
+    uint32_t e = hp->n_experts;
+    LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_gate_inp", e, hp->n_embd, 1, LLMOI_ROLE_ROUTER, true, &l->router));
+    LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_gate_exps", l->n_ff, hp->n_embd, e, LLMOI_ROLE_GATE_UP, true, &l->gate));
+    LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_up_exps", l->n_ff, hp->n_embd, e, LLMOI_ROLE_GATE_UP, true, &l->up));
+    LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_down_exps", hp->n_embd, l->n_ff, e, LLMOI_ROLE_DOWN, true, &l->down));
+    LLMOI_TRY(llmoi_arch_vec(m, n, "ffn_gate_inp.bias", e, false, &l->b_router));
+    LLMOI_TRY(expert_biases(m, n, "ffn_gate_exps.bias", l->n_ff, &l->b_gate));
+    LLMOI_TRY(expert_biases(m, n, "ffn_up_exps.bias", l->n_ff, &l->b_up));
+    return expert_biases(m, n, "ffn_down_exps.bias", hp->n_embd, &l->b_down);
+}
+
 static llmo_status bind_ffn(llmo_model *m, uint32_t layer) {
     const llmoi_hparams *hp = &m->hp;
     llmoi_layer *l = &m->layers[layer];
@@ -275,34 +324,31 @@ static llmo_status bind_ffn(llmo_model *m, uint32_t layer) {
     char name[160];
     l->activation = LLMOI_ACTIVATION_SILU;
     l->n_ff = hp->n_ff;
-    l->router = l->b_gate = l->b_up = l->b_down = LLMOI_NONE;
-    if (hp->n_experts) {
-        uint32_t e = hp->n_experts;
-        LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_gate_inp", e, hp->n_embd, 1, LLMOI_ROLE_ROUTER, true, &l->router));
-        LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_gate_exps", l->n_ff, hp->n_embd, e, LLMOI_ROLE_GATE_UP, true, &l->gate));
-        LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_up_exps", l->n_ff, hp->n_embd, e, LLMOI_ROLE_GATE_UP, true, &l->up));
-        return llmoi_arch_mat(m, n, "ffn_down_exps", hp->n_embd, l->n_ff, e, LLMOI_ROLE_DOWN, true, &l->down);
-    }
+    l->gate = l->router = l->b_router = l->b_gate = LLMOI_NONE;
+    if (hp->n_experts) return bind_experts(m, layer);
     const llmoi_gguf_tensor *up = llmoi_gguf_find(m->gguf, tensor_name(n, "ffn_up.weight", name, sizeof name));
-    if (up && up->dims[1] == 2 * (uint64_t)l->n_ff && !has_tensor(m, n, "ffn_gate.weight")) {
+    if (!hp->ungated && up && up->dims[1] == 2 * (uint64_t)l->n_ff && !has_tensor(m, n, "ffn_gate.weight")) {
         const uint64_t rows[2] = {l->n_ff, l->n_ff};
         llmoi_mat_id *const ids[2] = {&l->gate, &l->up};
         LLMOI_TRY(llmoi_arch_slices(m, layer, "ffn_up", rows, 2, hp->n_embd, LLMOI_ROLE_GATE_UP, ids));
     } else {
-        LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_gate", l->n_ff, hp->n_embd, 1, LLMOI_ROLE_GATE_UP, true, &l->gate));
+        if (!hp->ungated) {
+            LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_gate", l->n_ff, hp->n_embd, 1, LLMOI_ROLE_GATE_UP, true, &l->gate));
+            LLMOI_TRY(llmoi_arch_vec(m, n, "ffn_gate.bias", l->n_ff, false, &l->b_gate));
+        }
         LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_up", l->n_ff, hp->n_embd, 1, LLMOI_ROLE_GATE_UP, true, &l->up));
     }
     LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_down", hp->n_embd, l->n_ff, 1, LLMOI_ROLE_DOWN, true, &l->down));
-    LLMOI_TRY(llmoi_arch_vec(m, n, "ffn_gate.bias", l->n_ff, false, &l->b_gate));
     LLMOI_TRY(llmoi_arch_vec(m, n, "ffn_up.bias", l->n_ff, false, &l->b_up));
     return llmoi_arch_vec(m, n, "ffn_down.bias", hp->n_embd, false, &l->b_down);
 }
 
-llmo_status llmoi_arch_layer(llmo_model *m, uint32_t layer) {
+llmo_status llmoi_arch_layer(llmo_model *m, uint32_t layer, const char *ffn_norm) {
     llmoi_layer *l = &m->layers[layer];
-    LLMOI_TRY(llmoi_arch_vec(m, (int32_t)layer, "attn_norm.weight", m->hp.n_embd, true, &l->attn_norm));
+    LLMOI_TRY(bind_norm(m, (int32_t)layer, "attn_norm", &l->attn_norm, &l->attn_norm_bias));
     LLMOI_TRY(bind_attention(m, layer));
-    LLMOI_TRY(llmoi_arch_vec(m, (int32_t)layer, "ffn_norm.weight", m->hp.n_embd, true, &l->ffn_norm));
+    l->ffn_norm = l->ffn_norm_bias = LLMOI_NONE;
+    if (ffn_norm) LLMOI_TRY(bind_norm(m, (int32_t)layer, ffn_norm, &l->ffn_norm, &l->ffn_norm_bias));
     return bind_ffn(m, layer);
 }
 
@@ -338,7 +384,8 @@ static llmo_status bind_arch(llmo_model *m) {
     uint32_t n = llmoi_gguf_n_tensors(m->gguf);
     /* a tensor holds three matrices at most; + a tied head */
     m->mats = llmoi_zalloc_array(&m->mem, LLMO_PURPOSE_HEADER, 3 * (size_t)n + 1u, sizeof *m->mats);
-    m->vecs = llmoi_zalloc_array(&m->mem, LLMO_PURPOSE_HEADER, n, sizeof *m->vecs);
+    m->vecs = llmoi_zalloc_array(&m->mem, LLMO_PURPOSE_HEADER, 3 * (size_t)n, sizeof *m->vecs);
+    m->positions = LLMOI_NONE;
     if (!m->mats || !m->vecs) return LLMO_E_NOMEM;
     for (size_t i = 0; i < sizeof archs / sizeof *archs; i++) {
         if (strcmp(archs[i]->name, m->arch) == 0) return archs[i]->bind(m);

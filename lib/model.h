@@ -23,9 +23,10 @@ typedef struct llmoi_mat {
 
 /* A vector (norm, bias): converted to f32 when loaded. */
 typedef struct llmoi_vec {
-    const llmoi_gguf_tensor *tensor;
     const llmoi_type_info *type;
+    const llmoi_gguf_tensor *tensor;
     uint64_t n;
+    uint64_t first; /* element of the tensor that it begins with: not 0 for a slice of a fused one */
     int32_t layer;
 } llmoi_vec;
 
@@ -48,7 +49,8 @@ typedef struct llmoi_rope_params {
 
 /* One layer: the recipe that forward.c follows. */
 typedef struct llmoi_layer {
-    llmoi_vec_id attn_norm, ffn_norm; /* before */
+    llmoi_vec_id attn_norm, ffn_norm; /* before; no ffn_norm: the attention's input is normed once for both */
+    llmoi_vec_id attn_norm_bias, ffn_norm_bias;
     llmoi_vec_id attn_post, ffn_post; /* after, before the residual add */
     llmoi_mat_id wq, wk, wv, wo;
     llmoi_vec_id bq, bk, bv, bo;
@@ -56,6 +58,8 @@ typedef struct llmoi_layer {
     llmoi_mat_id gate, up, down; /* dense, or the experts' 3-D ones if router is there */
     llmoi_vec_id b_gate, b_up, b_down;
     llmoi_mat_id router;
+    llmoi_vec_id b_router;
+    llmoi_vec_id sinks; /* per head */
     llmoi_attn_dims attn;
     uint32_t rope; /* index into llmoi_hparams.ropes */
     llmoi_activation activation;
@@ -67,6 +71,8 @@ typedef struct llmoi_hparams {
     uint32_t n_experts, n_experts_used;
     float norm_eps;
     bool layer_norm;      /* LayerNorm instead of RMS norm */
+    bool ungated;         /* feed-forward parts have no gate: the hidden neurons are activated alone */
+    bool parallel;        /* attention and feed-forward part both read the layer's input */
     float embed_scale;    /* of the embedding rows */
     float final_soft_cap; /* of the logits; 0: none */
     llmoi_rope_params ropes[LLMOI_MAX_ROPES];
@@ -93,7 +99,8 @@ struct llmo_model {
     llmoi_vec *vecs;
     uint32_t n_vecs;
     llmoi_mat_id embed, head;
-    llmoi_vec_id final_norm;
+    llmoi_mat_id positions; /* learned position embeddings, or LLMOI_NONE */
+    llmoi_vec_id final_norm, final_norm_bias;
     pthread_mutex_t weights_lock;
     llmoi_weights *weights; /* list of loaded stores, each referenced by its contexts */
 };
@@ -131,8 +138,9 @@ LLMOI_MUST_CHECK llmo_status llmoi_arch_slices(llmo_model *m, uint32_t layer, co
 LLMOI_MUST_CHECK llmo_status llmoi_arch_outer(llmo_model *m);
 /* A layer of the common form: norm, attention with separate or fused q, k, v (biases if the file has them), norm, gated
  * feed-forward part (gate and up fused in "ffn_up" if there is no "ffn_gate"), dense or with experts by hp. Interleaved
- * RoPE, SiLU; the architecture changes what differs. */
-LLMOI_MUST_CHECK llmo_status llmoi_arch_layer(llmo_model *m, uint32_t layer);
+ * RoPE, SiLU; the architecture changes what differs. ffn_norm: the tensor's name, LLMOI_FFN_NORM for most, NULL for none. */
+#define LLMOI_FFN_NORM "ffn_norm"
+LLMOI_MUST_CHECK llmo_status llmoi_arch_layer(llmo_model *m, uint32_t layer, const char *ffn_norm);
 
 typedef struct llmoi_arch {
     const char *name; /* general.architecture */

@@ -37,6 +37,7 @@ static llmo_status resolve(llmo_plan *p) {
         return llmoi_fail(LLMO_E_ARG, "gpu_layers %d is neither LLMO_GPU_LAYERS_AUTO nor a number of layers",
                           q->gpu_layers);
     }
+    if (p->model->positions != LLMOI_NONE) LLMOI_TRY(check_range("n_ctx", q->n_ctx, 1, trained));
     p->pages_per_sequence = (q->n_ctx + LLMOI_PAGE_TOKENS - 1) / LLMOI_PAGE_TOKENS;
     uint64_t all = (uint64_t)p->pages_per_sequence * q->n_sequences;
     uint64_t pages = all;

@@ -126,9 +126,9 @@ static llmo_status load_vecs(llmo_model *m, llmoi_weights *w) {
         size_t per = sizeof raw / v->type->block_bytes;
         for (uint64_t at = 0; at < v->n; at += per) {
             size_t n = v->n - at < per ? (size_t)(v->n - at) : per;
-            llmo_status st =
-                llmoi_source_read(llmoi_gguf_source(m->gguf, v->tensor->part),
-                                  v->tensor->offset + at * v->type->block_bytes, raw, n * v->type->block_bytes);
+            llmo_status st = llmoi_source_read(llmoi_gguf_source(m->gguf, v->tensor->part),
+                                               v->tensor->offset + (v->first + at) * v->type->block_bytes, raw,
+                                               n * v->type->block_bytes);
             if (st != LLMO_OK) {
                 llmoi_fail_prefix("tensor '%s'", v->tensor->name);
                 return st;

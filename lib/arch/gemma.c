@@ -12,7 +12,7 @@ static llmo_status bind_common(llmo_model *m) {
     hp->embed_scale = sqrtf((float)hp->n_embd);
     for (uint32_t i = 0; i < hp->n_layers; i++) {
         llmoi_layer *l = &m->layers[i];
-        LLMOI_TRY(llmoi_arch_layer(m, i));
+        LLMOI_TRY(llmoi_arch_layer(m, i, LLMOI_FFN_NORM));
         l->attn.rope = LLMOI_ROPE_HALVES;
         l->activation = LLMOI_ACTIVATION_GELU;
     }

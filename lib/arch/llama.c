@@ -8,7 +8,7 @@ static llmo_status bind(llmo_model *m) {
     LLMOI_TRY(llmoi_arch_outer(m));
     /* Llama 3.1 and later: per-pair divisors of the RoPE frequencies */
     LLMOI_TRY(llmoi_arch_vec(m, -1, "rope_freqs.weight", m->hp.n_rot / 2, false, &m->hp.ropes[0].divisors));
-    for (uint32_t i = 0; i < m->hp.n_layers; i++) LLMOI_TRY(llmoi_arch_layer(m, i));
+    for (uint32_t i = 0; i < m->hp.n_layers; i++) LLMOI_TRY(llmoi_arch_layer(m, i, LLMOI_FFN_NORM));
     return LLMO_OK;
 }
 

@@ -10,7 +10,7 @@ static llmo_status bind(llmo_model *m) {
     LLMOI_TRY(llmoi_arch_vec(m, -1, "rope_factors_short.weight", m->hp.n_rot / 2, longrope, &rope->divisors));
     LLMOI_TRY(llmoi_arch_vec(m, -1, "rope_factors_long.weight", m->hp.n_rot / 2, longrope, &rope->long_divisors));
     for (uint32_t i = 0; i < m->hp.n_layers; i++) {
-        LLMOI_TRY(llmoi_arch_layer(m, i));
+        LLMOI_TRY(llmoi_arch_layer(m, i, LLMOI_FFN_NORM));
         m->layers[i].attn.rope = LLMOI_ROPE_HALVES;
     }
     return LLMO_OK;

@@ -5,7 +5,7 @@ static llmo_status bind(llmo_model *m) {
     LLMOI_TRY(llmoi_arch_common(m));
     LLMOI_TRY(llmoi_arch_outer(m));
     for (uint32_t i = 0; i < m->hp.n_layers; i++) {
-        LLMOI_TRY(llmoi_arch_layer(m, i));
+        LLMOI_TRY(llmoi_arch_layer(m, i, LLMOI_FFN_NORM));
         m->layers[i].attn.rope = LLMOI_ROPE_HALVES;
     }
     return LLMO_OK;

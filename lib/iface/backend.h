@@ -36,13 +36,15 @@ typedef struct llmoi_backend {
     uint32_t n_rows;
 
     size_t (*scratch_bytes)(const llmoi_dims *dims);
-    /* Rows of the embedding matrix for the batch's tokens, times scale, to x (n_tokens, k). */
+    /* Rows of an embedding matrix for the tokens (or positions), times scale, to x (n_tokens, k) or added to it. */
     void (*embed)(const llmoi_exec *e, const llmoi_site *site, const void *weight, const llmo_token *tokens,
-                  uint32_t n_tokens, float scale, float *x);
+                  uint32_t n_tokens, float scale, bool add, float *x);
+    /* out[i] = x[rows[i]], n rows of k elements; rows ascend, NULL: all; out may be x */
+    void (*gather)(const llmoi_exec *e, const float *x, const uint32_t *rows, uint32_t n, uint32_t k, float *out);
     void (*group)(const llmoi_exec *e, const llmoi_group *g);
     void (*qkv_store)(const llmoi_exec *e, const llmoi_qkv_store *s);
     void (*attend)(const llmoi_exec *e, const llmoi_attend *a);
-    /* out[i] = act(gate[i]) * up[i], (n_tokens, n_ff) densely; out may be gate */
+    /* out[i] = act(gate[i]) * up[i], (n_tokens, n_ff) densely; out may be gate; up NULL: act(gate[i]) */
     void (*gate_mul)(const llmoi_exec *e, llmoi_activation act, const float *gate, const float *up, float *out,
                      size_t n);
     /* x[i] = cap * tanh(x[i] / cap), n elements */

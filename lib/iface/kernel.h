@@ -149,16 +149,23 @@ typedef struct llmoi_qkv_store {
 /* Attention of every token over its sequence, positions 0..pos (or the window). Defined per head and page in page
  * order: s_t = scale * chain of fmaf(q_d, k_td); soft cap; m = max of the page; e_t = exp(s_t - m); sum of e_t in
  * LLMOI_LANES lanes (token % 16), llmoi_lane_sum; a_d = chain of fmaf(e_t, v_td) over t. Pages merge in order:
- * M' = max(M, m), A = A * exp(M - M') + a * exp(m - M'), L likewise. Out = A / L. */
+ * M' = max(M, m), A = A * exp(M - M') + a * exp(m - M'), L likewise. A sink of the head is one more score without a
+ * value, merged last. Out = A / L. */
 typedef struct llmoi_attend {
     const llmoi_attn_dims *dims;
     const llmoi_batch *batch;
     const float *q; /* (n_tokens, n_heads, head_dim) */
     const llmoi_kv_layer *kv;
-    float *out; /* (n_tokens, n_heads, head_dim) */
+    const float *sinks; /* (n_heads) or NULL */
+    float *out;         /* (n_tokens, n_heads, head_dim) */
 } llmoi_attend;
 
-typedef enum llmoi_activation { LLMOI_ACTIVATION_SILU, LLMOI_ACTIVATION_GELU } llmoi_activation;
+typedef enum llmoi_activation {
+    LLMOI_ACTIVATION_SILU,
+    LLMOI_ACTIVATION_GELU,
+    /* gpt-oss: g = min(gate, 7), u = up clamped to -7..7, g * sigmoid(1.702 * g) * (u + 1) */
+    LLMOI_ACTIVATION_SWIGLU_OAI
+} llmoi_activation;
 
 /* Mixture of experts: x is normed, the router picks, out += the weighted experts. Per token the experts' outputs are
  * added in the order of expert numbers. */

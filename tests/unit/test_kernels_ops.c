@@ -201,20 +201,82 @@ static void embed_looks_up_rows_of_every_type(void **state) {
         unsigned char *w = aligned_bytes(ROWS * row_bytes);
         random_weights(&r, &types[i], WEIGHTS_BLOCKS, w, ROWS * K);
         llmoi_site site = {.type = &types[i], .rows = ROWS, .k = K, .n_experts = 1, .role = LLMOI_ROLE_EMBED};
-        for (int c = 0; c < 6; c++) {
+        for (int c = 0; c < 12; c++) {
             float scale = c & 1 ? 7.3f : 1.0f, want[K], *x = guarded(N * K);
-            llmoi_exec e = {.pool = pools[c / 2]};
-            llmoi_cpu_backend()->embed(&e, &site, w, tokens, N, scale, x);
+            bool add = c >= 6;
+            llmoi_exec e = {.pool = pools[c % 6 / 2]};
+            for (int d = 0; d < N * K; d++) x[d] = add ? 0.5f : NAN;
+            llmoi_cpu_backend()->embed(&e, &site, w, tokens, N, scale, add, x);
             assert_true(guards_intact(x, N * K));
             for (int t = 0; t < N; t++) {
                 types[i].decode(w + (size_t)tokens[t] * row_bytes, want, K);
-                for (int d = 0; d < K; d++) want[d] *= scale;
+                for (int d = 0; d < K; d++) want[d] = add ? 0.5f + want[d] * scale : want[d] * scale;
                 if (first_difference(x + t * K, want, K) < K) fail_msg("%s, token %d", types[i].name, t);
             }
             guarded_free(x);
         }
         free(w);
     }
+}
+
+/* From the published definition of gpt-oss: the gate is cut at 7, up at -7 and 7. */
+static double swiglu_oai(double gate, double up) {
+    double g = fmin(gate, 7), u = fmax(-7, fmin(up, 7));
+    return g / (1 + exp(-1.702 * g)) * (u + 1);
+}
+
+static void swiglu_oai_matches_double(void **state) {
+    (void)state;
+    enum { N = 3000 };
+    float *gate = random_floats(N, 6), *up = random_floats(N, 6), *out = guarded(N);
+    llmoi_exec e = {.pool = pools[1]};
+    llmoi_cpu_backend()->gate_mul(&e, LLMOI_ACTIVATION_SWIGLU_OAI, gate, up, out, N);
+    assert_true(guards_intact(out, N));
+    for (size_t i = 0; i < N; i++) {
+        double want = swiglu_oai((double)gate[i], (double)up[i]);
+        if (!(fabs((double)out[i] - want) <= 1e-6 * (1 + fabs(want)))) {
+            fail_msg("gate %g, up %g: %g, not %g", (double)gate[i], (double)up[i], (double)out[i], want);
+        }
+    }
+    free(gate);
+    free(up);
+    guarded_free(out);
+}
+
+/* Without up, the activation alone. */
+static void gate_alone_is_activated(void **state) {
+    (void)state;
+    enum { N = 1000 };
+    for (int act = LLMOI_ACTIVATION_SILU; act <= LLMOI_ACTIVATION_GELU; act++) {
+        float *gate = random_floats(N, 6), *out = guarded(N), *want = random_floats(N, 1);
+        llmoi_exec e = {.pool = pools[2]};
+        llmoi_cpu_backend()->gate_mul(&e, (llmoi_activation)act, gate, NULL, out, N);
+        for (size_t i = 0; i < N; i++) want[i] = act ? llmoi_geluf(gate[i]) : llmoi_siluf(gate[i]);
+        assert_true(guards_intact(out, N));
+        assert_int_equal(first_difference(out, want, N), N);
+        free(gate);
+        free(want);
+        guarded_free(out);
+    }
+}
+
+static void gather_moves_rows_down_in_place(void **state) {
+    (void)state;
+    enum { N = 9, K = 33 };
+    static const uint32_t rows[] = {0, 3, 4, 8};
+    float *x = random_floats(N * K, 1), *all = guarded(N * K), *want = guarded(N * K);
+    llmoi_exec e = {.pool = pools[0]};
+    llmoi_cpu_backend()->gather(&e, x, NULL, N, K, all);
+    assert_int_equal(first_difference(all, x, N * K), N * K);
+    for (int i = 0; i < 4; i++) memcpy(want + i * K, x + rows[i] * K, K * sizeof *x);
+    llmoi_cpu_backend()->gather(&e, x, rows, 4, K, x);
+    assert_int_equal(first_difference(x, want, 4 * K), 4 * K);
+    llmoi_cpu_backend()->gather(&e, all, rows, 4, K, all);
+    assert_int_equal(first_difference(all, want, 4 * K), 4 * K);
+    assert_true(guards_intact(all, N * K));
+    free(x);
+    guarded_free(all);
+    guarded_free(want);
 }
 
 static void gate_mul_is_the_same_for_any_threads_and_in_place(void **state) {
@@ -436,7 +498,8 @@ static void fill_cache(cache *c) {
 
 /* Softmax over all that a query sees, in one go and in double. *bound: scores are off by their chain and exp, which
  * moves each weight by that factor. */
-static void exact_attend(const cache *c, const tokens *t, uint32_t i, uint32_t head, double *out, double *bound) {
+static void exact_attend(const cache *c, const tokens *t, uint32_t i, uint32_t head, const float *sinks, double *out,
+                         double *bound) {
     const llmoi_attn_dims *d = &c->dims;
     const float *q = t->q + ((size_t)i * d->n_heads + head) * d->head_dim;
     uint32_t pos = t->pos[i], kv_head = head * d->n_kv_heads / d->n_heads;
@@ -460,6 +523,7 @@ static void exact_attend(const cache *c, const tokens *t, uint32_t i, uint32_t h
         off = fmax(off, s_off);
     }
     for (uint32_t p = first; p <= pos; p++) total += exp(score[p] - best);
+    if (sinks) total += exp((double)sinks[head] - best); /* takes its share, gives nothing */
     for (uint32_t j = 0; j < d->head_dim; j++) out[j] = 0;
     for (uint32_t p = first; p <= pos; p++) {
         for (uint32_t j = 0; j < d->head_dim; j++) {
@@ -493,14 +557,16 @@ static void attend_matches_double(void **state) {
         }
         size_t n = (size_t)N_BORDER * d.n_heads * d.head_dim;
         float *out = guarded(n), *again = guarded(n);
-        llmoi_attend call = {.dims = &a.dims, .batch = &t.batch, .q = t.q, .kv = &a.kv, .out = out};
+        static const float all_sinks[] = {1, -20, 3, 30, 0, -1, 2, 8};
+        const float *sinks = c % 5 == 3 ? all_sinks : NULL;
+        llmoi_attend call = {.dims = &a.dims, .batch = &t.batch, .q = t.q, .kv = &a.kv, .sinks = sinks, .out = out};
         llmoi_exec e = {.pool = pools[c % 3]};
         llmoi_cpu_backend()->attend(&e, &call);
         assert_true(guards_intact(out, n));
         for (uint32_t i = 0; i < N_BORDER; i++) {
             for (uint32_t h = 0; h < d.n_heads; h++) {
                 double want[64], bound;
-                exact_attend(&a, &t, i, h, want, &bound);
+                exact_attend(&a, &t, i, h, sinks, want, &bound);
                 const float *got = out + ((size_t)i * d.n_heads + h) * d.head_dim;
                 for (uint32_t j = 0; j < d.head_dim; j++) {
                     if (!(fabs((double)got[j] - want[j]) <= bound)) {
@@ -518,7 +584,8 @@ static void attend_matches_double(void **state) {
             llmoi_batch one = {.n_tokens = 1, .pos = t.pos + i, .pages = t.pages + i};
             size_t at = (size_t)i * d.n_heads * d.head_dim, len = (size_t)d.n_heads * d.head_dim;
             float *alone = guarded(len);
-            llmoi_attend single = {.dims = &a.dims, .batch = &one, .q = t.q + at, .kv = &a.kv, .out = alone};
+            llmoi_attend single = {
+                .dims = &a.dims, .batch = &one, .q = t.q + at, .kv = &a.kv, .sinks = sinks, .out = alone};
             e.pool = pools[(c + i) % 3];
             llmoi_cpu_backend()->attend(&e, &single);
             assert_true(guards_intact(alone, len));
@@ -717,6 +784,9 @@ int main(void) {
         cmocka_unit_test(norm_matches_double),
         cmocka_unit_test(group_is_its_parts),
         cmocka_unit_test(embed_looks_up_rows_of_every_type),
+        cmocka_unit_test(swiglu_oai_matches_double),
+        cmocka_unit_test(gate_alone_is_activated),
+        cmocka_unit_test(gather_moves_rows_down_in_place),
         cmocka_unit_test(gate_mul_is_the_same_for_any_threads_and_in_place),
         cmocka_unit_test(qkv_store_norms_rotates_and_stores),
         cmocka_unit_test(attend_matches_double),
