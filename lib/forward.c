@@ -163,7 +163,7 @@ void llmoi_forward_begin(llmo_context *c) {
     const llmoi_hparams *hp = &c->model->hp;
     for (uint32_t r = 0; r < hp->n_ropes; r++) rope_tables(c, r);
     for (uint32_t t = 0; c->q_scale && t < p->batch.n_tokens; t++) {
-        double steps = p->pos[t] / hp->temperature_step; /* whole ones */
+        uint32_t steps = p->pos[t] / hp->temperature_step;
         c->q_scale[t] = (float)(1.0 + (double)hp->temperature_scale * log(1.0 + steps));
     }
     p->unit = 0;

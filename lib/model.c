@@ -129,7 +129,7 @@ llmo_status llmoi_arch_vec(llmo_model *m, int32_t layer, const char *name, uint6
 /* Biases of all experts, one expert after the other. */
 static llmo_status expert_biases(llmo_model *m, int32_t layer, const char *name, uint64_t n, llmoi_vec_id *id) {
     const uint64_t dims[2] = {n, m->hp.n_experts};
-    return bind_vec(m, layer, name, dims, 2, false, id);
+    return bind_vec(m, layer, name, dims, 2, m->hp.all_biases, id);
 }
 
 /* --- what most architectures share ------------------------------------------------------------------------------ */
@@ -237,7 +237,7 @@ static llmo_status bind_norm(llmo_model *m, int32_t layer, const char *name, llm
     LLMOI_TRY(llmoi_arch_vec(m, layer, full, m->hp.n_embd, true, weight));
     if (!m->hp.layer_norm) return LLMO_OK;
     (void)snprintf(full, sizeof full, "%s.bias", name);
-    return llmoi_arch_vec(m, layer, full, m->hp.n_embd, false, bias);
+    return llmoi_arch_vec(m, layer, full, m->hp.n_embd, true, bias);
 }
 
 llmo_status llmoi_arch_outer(llmo_model *m) {
@@ -269,6 +269,7 @@ static llmo_status bind_attention(llmo_model *m, uint32_t layer) {
     const llmoi_hparams *hp = &m->hp;
     llmoi_layer *l = &m->layers[layer];
     int32_t n = (int32_t)layer;
+    bool biased = hp->qkv_biases || hp->all_biases;
     uint64_t q = (uint64_t)hp->n_heads * hp->head_dim, kv = (uint64_t)hp->n_kv_heads * hp->head_dim;
     if (has_tensor(m, n, "attn_qkv.weight")) {
         const uint64_t rows[3] = {q, kv, kv};
@@ -287,11 +288,11 @@ static llmo_status bind_attention(llmo_model *m, uint32_t layer) {
         l->bk = add_vec(m, fused->tensor, n, kv, q);
         l->bv = add_vec(m, fused->tensor, n, kv, q + kv);
     } else {
-        LLMOI_TRY(llmoi_arch_vec(m, n, "attn_q.bias", q, false, &l->bq));
-        LLMOI_TRY(llmoi_arch_vec(m, n, "attn_k.bias", kv, false, &l->bk));
-        LLMOI_TRY(llmoi_arch_vec(m, n, "attn_v.bias", kv, false, &l->bv));
+        LLMOI_TRY(llmoi_arch_vec(m, n, "attn_q.bias", q, biased, &l->bq));
+        LLMOI_TRY(llmoi_arch_vec(m, n, "attn_k.bias", kv, biased, &l->bk));
+        LLMOI_TRY(llmoi_arch_vec(m, n, "attn_v.bias", kv, biased, &l->bv));
     }
-    LLMOI_TRY(llmoi_arch_vec(m, n, "attn_output.bias", hp->n_embd, false, &l->bo));
+    LLMOI_TRY(llmoi_arch_vec(m, n, "attn_output.bias", hp->n_embd, hp->all_biases, &l->bo));
     l->q_norm = l->k_norm = l->attn_post = l->ffn_post = l->sinks = LLMOI_NONE;
     l->attn = (llmoi_attn_dims){.n_heads = hp->n_heads,
                                 .n_kv_heads = hp->n_kv_heads,
@@ -311,7 +312,7 @@ static llmo_status bind_experts(llmo_model *m, uint32_t layer) {
     LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_gate_exps", l->n_ff, hp->n_embd, e, LLMOI_ROLE_GATE_UP, true, &l->gate));
     LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_up_exps", l->n_ff, hp->n_embd, e, LLMOI_ROLE_GATE_UP, true, &l->up));
     LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_down_exps", hp->n_embd, l->n_ff, e, LLMOI_ROLE_DOWN, true, &l->down));
-    LLMOI_TRY(llmoi_arch_vec(m, n, "ffn_gate_inp.bias", e, false, &l->b_router));
+    LLMOI_TRY(llmoi_arch_vec(m, n, "ffn_gate_inp.bias", e, hp->all_biases, &l->b_router));
     LLMOI_TRY(expert_biases(m, n, "ffn_gate_exps.bias", l->n_ff, &l->b_gate));
     LLMOI_TRY(expert_biases(m, n, "ffn_up_exps.bias", l->n_ff, &l->b_up));
     return expert_biases(m, n, "ffn_down_exps.bias", hp->n_embd, &l->b_down);
@@ -334,13 +335,13 @@ static llmo_status bind_ffn(llmo_model *m, uint32_t layer) {
     } else {
         if (!hp->ungated) {
             LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_gate", l->n_ff, hp->n_embd, 1, LLMOI_ROLE_GATE_UP, true, &l->gate));
-            LLMOI_TRY(llmoi_arch_vec(m, n, "ffn_gate.bias", l->n_ff, false, &l->b_gate));
+            LLMOI_TRY(llmoi_arch_vec(m, n, "ffn_gate.bias", l->n_ff, hp->all_biases, &l->b_gate));
         }
         LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_up", l->n_ff, hp->n_embd, 1, LLMOI_ROLE_GATE_UP, true, &l->up));
     }
     LLMOI_TRY(llmoi_arch_mat(m, n, "ffn_down", hp->n_embd, l->n_ff, 1, LLMOI_ROLE_DOWN, true, &l->down));
-    LLMOI_TRY(llmoi_arch_vec(m, n, "ffn_up.bias", l->n_ff, false, &l->b_up));
-    return llmoi_arch_vec(m, n, "ffn_down.bias", hp->n_embd, false, &l->b_down);
+    LLMOI_TRY(llmoi_arch_vec(m, n, "ffn_up.bias", l->n_ff, hp->all_biases, &l->b_up));
+    return llmoi_arch_vec(m, n, "ffn_down.bias", hp->n_embd, hp->all_biases, &l->b_down);
 }
 
 llmo_status llmoi_arch_layer(llmo_model *m, uint32_t layer, const char *ffn_norm) {

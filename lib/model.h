@@ -71,6 +71,8 @@ typedef struct llmoi_hparams {
     uint32_t n_experts, n_experts_used;
     float norm_eps;
     bool layer_norm;      /* LayerNorm instead of RMS norm */
+    bool qkv_biases;      /* q, k and v must have biases; otherwise they may */
+    bool all_biases;      /* and so must every other matrix of a layer */
     bool ungated;         /* feed-forward parts have no gate: the hidden neurons are activated alone */
     bool parallel;        /* attention and feed-forward part both read the layer's input */
     float embed_scale;    /* of the embedding rows */

@@ -4,6 +4,7 @@
 
 static llmo_status bind(llmo_model *m) {
     uint32_t window = 128;
+    m->hp.all_biases = true;
     LLMOI_TRY(llmoi_arch_common(m));
     LLMOI_TRY(llmoi_arch_outer(m));
     LLMOI_TRY(llmoi_arch_u32(m, "attention.sliding_window", false, 1, 1u << 30, &window));

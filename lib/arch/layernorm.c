@@ -17,6 +17,7 @@ static llmo_status bind_layer(llmo_model *m, uint32_t layer, const char *ffn_nor
 }
 
 static llmo_status bind_gpt2(llmo_model *m) {
+    m->hp.all_biases = true;
     LLMOI_TRY(bind_outer(m));
     LLMOI_TRY(llmoi_arch_mat(m, -1, "position_embd", m->hp.n_ctx_train, m->hp.n_embd, 1, LLMOI_ROLE_EMBED, true,
                              &m->positions));
@@ -25,6 +26,7 @@ static llmo_status bind_gpt2(llmo_model *m) {
 }
 
 static llmo_status bind_starcoder2(llmo_model *m) {
+    m->hp.all_biases = true;
     LLMOI_TRY(bind_outer(m));
     for (uint32_t i = 0; i < m->hp.n_layers; i++) LLMOI_TRY(bind_layer(m, i, LLMOI_FFN_NORM, LLMOI_ROPE_HALVES));
     return LLMO_OK;
@@ -42,7 +44,7 @@ static llmo_status bind_falcon(llmo_model *m) {
         LLMOI_TRY(llmoi_arch_vec(m, (int32_t)i, "attn_norm_2.weight", m->hp.n_embd, false, &second));
         if (second == LLMOI_NONE) continue;
         l->attn_norm = second;
-        LLMOI_TRY(llmoi_arch_vec(m, (int32_t)i, "attn_norm_2.bias", m->hp.n_embd, false, &l->attn_norm_bias));
+        LLMOI_TRY(llmoi_arch_vec(m, (int32_t)i, "attn_norm_2.bias", m->hp.n_embd, true, &l->attn_norm_bias));
     }
     return LLMO_OK;
 }

@@ -2,6 +2,7 @@
 #include "model.h"
 
 static llmo_status bind(llmo_model *m) {
+    m->hp.qkv_biases = true;
     LLMOI_TRY(llmoi_arch_common(m));
     LLMOI_TRY(llmoi_arch_outer(m));
     for (uint32_t i = 0; i < m->hp.n_layers; i++) {
