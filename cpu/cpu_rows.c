@@ -50,12 +50,12 @@ static void run_f32(const llmoi_matmul *m, uint64_t begin, uint64_t end) {
 
 /* clang-format off */
 const llmoi_matmul_row llmoi_cpu_rows[LLMOI_CPU_N_ROWS] = {
-/*   name                activations    step  refuse          bytes       pack  run */
+/*   name                activations    step  refuse          bytes       run */
 #if defined(__x86_64__)
-    {"cpu-ref-q8-fma",   LLMOI_ACT_Q8,  1,    refuse_q8_fma,  file_bytes, NULL, run_q8_fma},
-    {"cpu-ref-f32-fma",  LLMOI_ACT_F32, 8,    refuse_f32_fma, file_bytes, NULL, run_f32_fma},
+    {"cpu-ref-q8-fma",   LLMOI_ACT_Q8,  1,    refuse_q8_fma,  file_bytes, run_q8_fma},
+    {"cpu-ref-f32-fma",  LLMOI_ACT_F32, 8,    refuse_f32_fma, file_bytes, run_f32_fma},
 #endif
-    {"cpu-ref-q8",       LLMOI_ACT_Q8,  1,    refuse_q8,      file_bytes, NULL, run_q8},
-    {"cpu-ref-f32",      LLMOI_ACT_F32, 8,    refuse_none,    file_bytes, NULL, run_f32},
+    {"cpu-ref-q8",       LLMOI_ACT_Q8,  1,    refuse_q8,      file_bytes, run_q8},
+    {"cpu-ref-f32",      LLMOI_ACT_F32, 8,    refuse_none,    file_bytes, run_f32},
 };
 /* clang-format on */

@@ -44,7 +44,7 @@ typedef enum llmoi_act_form { LLMOI_ACT_F32 = 1, LLMOI_ACT_Q8 = 2 } llmoi_act_fo
 
 typedef struct llmoi_matmul {
     const llmoi_site *site;
-    const void *weight; /* in the row's layout */
+    const void *weight; /* in the file's layout */
     llmoi_act act;
     uint32_t n_tokens;
     const float *bias; /* (rows) or NULL */
@@ -59,10 +59,8 @@ typedef struct llmoi_matmul_row {
     uint32_t row_step;  /* rows are divided among threads in multiples of this */
     /* NULL if the row can run the site, else the reason in a few words (a static string). */
     const char *(*refuse)(const llmoi_site *site);
-    /* Bytes of one expert's matrix in this row's layout. */
+    /* Bytes of one expert's matrix. Rows read the file's layout. */
     size_t (*weight_bytes)(const llmoi_site *site);
-    /* From the file's layout into the row's; NULL: the file's layout is used as it is. */
-    void (*pack)(const llmoi_site *site, const void *src, void *dst);
     /* Rows [begin, end) for all tokens. Called by several threads for different rows. */
     void (*run)(const llmoi_matmul *m, uint64_t begin, uint64_t end);
 } llmoi_matmul_row;

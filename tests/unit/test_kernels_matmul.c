@@ -195,26 +195,22 @@ static double exact_q8(const problem *p, const llmoi_span *spans, const int8_t *
 
 /* --- one row of the table ------------------------------------------------------------------------------------------------ */
 
-/* The weights in the row's own layout. */
-static void *pack(const problem *p, const llmoi_matmul_row *row) {
+/* A copy of the weights for the row, in memory of exactly their size. */
+static void *weights_of(const problem *p, const llmoi_matmul_row *row) {
     size_t bytes = row->weight_bytes(&p->site), file_bytes = p->site.rows * llmoi_row_bytes(p->site.type, p->site.k);
-    char *packed = aligned_bytes(p->site.n_experts * bytes);
+    char *weights = aligned_bytes(p->site.n_experts * bytes);
     for (uint32_t e = 0; e < p->site.n_experts; e++) {
         const char *src = (const char *)p->file + e * file_bytes;
-        if (row->pack) {
-            row->pack(&p->site, src, packed + e * bytes);
-        } else {
-            assert_int_equal(bytes, file_bytes);
-            memcpy(packed + e * bytes, src, bytes);
-        }
+        assert_int_equal(bytes, file_bytes);
+        memcpy(weights + e * bytes, src, bytes);
     }
-    return packed;
+    return weights;
 }
 
-static llmoi_matmul call_of(const problem *p, const llmoi_matmul_row *row, const void *packed, float *out) {
+static llmoi_matmul call_of(const problem *p, const llmoi_matmul_row *row, const void *weights, float *out) {
     return (llmoi_matmul){
         .site = &p->site,
-        .weight = (const char *)packed + p->expert * row->weight_bytes(&p->site),
+        .weight = (const char *)weights + p->expert * row->weight_bytes(&p->site),
         /* a row may read what its form names and nothing else */
         .act = {row->act == LLMOI_ACT_F32 ? p->x : NULL, row->act == LLMOI_ACT_Q8 ? p->q : NULL,
                 row->act == LLMOI_ACT_Q8 ? p->scale : NULL, row->act == LLMOI_ACT_Q8 ? p->sum16 : NULL},
@@ -269,7 +265,7 @@ static void check_same(const problem *p, const llmoi_matmul_row *row, const floa
 }
 
 /* Token t alone, from copies of its inputs. */
-static void check_token_alone(const problem *p, const llmoi_matmul_row *row, const void *packed, const float *out,
+static void check_token_alone(const problem *p, const llmoi_matmul_row *row, const void *weights, const float *out,
                               uint32_t t) {
     problem one = *p;
     one.n_tokens = 1;
@@ -279,7 +275,7 @@ static void check_token_alone(const problem *p, const llmoi_matmul_row *row, con
     one.sum16 = p->sum16 + t * (p->site.k / 16);
     one.before = p->before + t * p->stride;
     float *alone = fresh_out(&one);
-    llmoi_matmul m = call_of(&one, row, packed, alone);
+    llmoi_matmul m = call_of(&one, row, weights, alone);
     run_all(&one, row, &m);
     check_untouched(&one, row, alone);
     check_same(&one, row, alone, out + t * p->stride, "token alone differs from token in a batch");
@@ -292,11 +288,11 @@ static uint64_t checksum(const void *bytes, size_t n) {
     return h;
 }
 
-static uint64_t inputs_checksum(const problem *p, const void *packed, const llmoi_matmul_row *row) {
+static uint64_t inputs_checksum(const problem *p, const void *weights, const llmoi_matmul_row *row) {
     return checksum(p->x, p->n_tokens * p->site.k * 4) ^ checksum(p->q, p->n_tokens * p->site.k) * 3 ^
            checksum(p->scale, p->n_tokens * (p->site.k / 32) * 4) * 5 ^
            checksum(p->sum16, p->n_tokens * (p->site.k / 16) * 2) * 7 ^ checksum(p->bias, p->site.rows * 4) * 9 ^
-           checksum(packed, p->site.n_experts * row->weight_bytes(&p->site)) * 11;
+           checksum(weights, p->site.n_experts * row->weight_bytes(&p->site)) * 11;
 }
 
 /* Against the definition, to the bit, and against double. `defined` receives the values. */
@@ -330,10 +326,10 @@ static void check_values(const problem *p, const llmoi_matmul_row *row, const fl
 }
 
 static void check_row(const problem *p, const llmoi_matmul_row *row, uint32_t salt) {
-    void *packed = pack(p, row);
-    uint64_t inputs = inputs_checksum(p, packed, row);
+    void *weights = weights_of(p, row);
+    uint64_t inputs = inputs_checksum(p, weights, row);
     float *out = fresh_out(p), *again = fresh_out(p), *defined = fresh_out(p);
-    llmoi_matmul m = call_of(p, row, packed, out);
+    llmoi_matmul m = call_of(p, row, weights, out);
     run_all(p, row, &m);
     check_untouched(p, row, out);
     check_values(p, row, out, defined);
@@ -343,7 +339,7 @@ static void check_row(const problem *p, const llmoi_matmul_row *row, uint32_t sa
     check_untouched(p, row, again);
     check_same(p, row, again, out, "in parts");
     for (uint32_t i = 0; i < 4 && i < p->n_tokens; i++) {
-        check_token_alone(p, row, packed, out, (i * 37 + salt) % p->n_tokens);
+        check_token_alone(p, row, weights, out, (i * 37 + salt) % p->n_tokens);
     }
     /* bias and add: after the sum, in this order */
     for (uint32_t form = 1; form < 4; form++) {
@@ -366,11 +362,11 @@ static void check_row(const problem *p, const llmoi_matmul_row *row, uint32_t sa
     memcpy(again, p->before, p->n_tokens * p->stride * sizeof *again);
     row->run(&m, p->site.rows, p->site.rows);
     check_same(p, row, again, p->before, "an empty range");
-    assert_true(inputs == inputs_checksum(p, packed, row));
+    assert_true(inputs == inputs_checksum(p, weights, row));
     guarded_free(defined);
     guarded_free(again);
     guarded_free(out);
-    free(packed);
+    free(weights);
     n_cases++;
 }
 

@@ -108,7 +108,7 @@ static layer random_layer(uint32_t type, uint64_t rows, uint64_t k, uint32_t exp
     random_weights(&r, l.site.type, WEIGHTS_ENCODED, l.bytes, experts * rows * k);
     l.bound = (llmoi_bound){.weight = l.bytes};
     for (uint32_t i = 0; i < be->n_rows && !l.bound.row; i++) {
-        if (!be->rows[i].refuse(&l.site) && !be->rows[i].pack) l.bound.row = &be->rows[i];
+        if (!be->rows[i].refuse(&l.site)) l.bound.row = &be->rows[i];
     }
     assert_non_null(l.bound.row);
     return l;
