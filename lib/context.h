@@ -54,8 +54,8 @@ struct llmo_generation {
     llmo_status status;
     uint32_t n_before; /* tokens of the sequence before the prompt */
     uint64_t n_prompt, n_prompt_done, prompt_us, decode_us;
-    llmo_token *tokens; /* (cap_tokens) generated so far */
-    uint32_t n_tokens, cap_tokens;
+    llmo_token *tokens; /* generated so far; room for all that can be chosen, and an end token */
+    uint32_t n_tokens;
     /* text */
     void *text_user;
     int32_t (*on_text)(void *user, llmo_generation *generation, const char *text, size_t text_bytes);

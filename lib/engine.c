@@ -118,7 +118,7 @@ static void adapt_chunk(llmo_context *c, uint64_t budget_us) {
     if (c->chunk > c->plan->params.n_batch) c->chunk = c->plan->params.n_batch;
 }
 
-/* Ends generations that were cancelled; true if one of them took part in the pass. */
+/* Ends generations that were cancelled; a pass that one of them took part in is dropped. */
 static void end_cancelled(llmo_context *c) {
     for (uint32_t i = 0; i < c->plan->params.n_sequences; i++) {
         llmo_sequence *s = &c->seqs[i];

@@ -253,8 +253,7 @@ static llmo_status fill(llmo_generation *g, llmo_sequence *s, const llmo_generat
     g->flags = p->flags;
     uint32_t most = p->max_tokens && p->max_tokens < room ? p->max_tokens : room; /* that can be chosen at all */
     g->max_tokens = p->max_tokens;
-    g->cap_tokens = most + 1;
-    g->tokens = llmoi_alloc_array(mem, LLMO_PURPOSE_HOST, g->cap_tokens, sizeof *g->tokens);
+    g->tokens = llmoi_alloc_array(mem, LLMO_PURPOSE_HOST, (size_t)most + 1, sizeof *g->tokens);
     size_t piece = llmoi_tokenizer_max_piece_bytes(tok);
     g->piece = llmoi_alloc(mem, LLMO_PURPOSE_HOST, piece + 1);
     if (!g->tokens || !g->piece) return LLMO_E_NOMEM;

@@ -102,11 +102,10 @@ static void size_buffers(llmo_plan *p) {
                            .n_embd = hp->n_embd,
                            .n_ff = hp->n_ff,
                            .n_experts = hp->n_experts,
-                           .n_experts_used = hp->n_experts_used,
-                           .n_threads = llmoi_pool_threads(p->model->runtime->pool)};
+                           .n_experts_used = hp->n_experts_used};
     uint64_t *bytes = p->bytes[0];
     for (uint32_t b = 0; b <= hp->n_layers; b++) {
-        bytes[LLMO_PURPOSE_WEIGHTS] += llmoi_weights_block_bytes(p->model, p->rows, b);
+        bytes[LLMO_PURPOSE_WEIGHTS] += llmoi_weights_block_bytes(p->model, b);
     }
     llmoi_context_sizes s;
     llmoi_context_size(p, &s);
@@ -128,9 +127,9 @@ static llmo_status fill(llmo_plan *p) {
     char text[192];
     bool gpu_can_run = rt->cuda && rt->cuda->n_rows > 0;
     const char *why = rt->cuda ? "this version has no GPU kernels" : rt->gpu_note;
-    p->gpu_layers = llmoi_place(p->params.gpu_layers, m->hp.n_layers, gpu_can_run, why, text, sizeof text);
+    uint32_t given = llmoi_place(p->params.gpu_layers, m->hp.n_layers, gpu_can_run, why, text, sizeof text);
     note(p, text);
-    p->params.gpu_layers = (int32_t)p->gpu_layers;
+    p->params.gpu_layers = (int32_t)given;
     for (uint32_t i = 0; i < m->n_mats; i++) LLMOI_TRY(choose(p, rt->cpu, i));
     size_buffers(p);
     uint64_t ram = 0;

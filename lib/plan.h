@@ -22,7 +22,6 @@ struct llmo_plan {
     llmo_model *model;       /* a reference */
     llmo_plan_params params; /* resolved */
     uint32_t n_pages, pages_per_sequence;
-    uint32_t gpu_layers;
     llmoi_dims dims;
     llmoi_choice *mats;            /* of all matrices of the model; row is NULL for the embedding */
     const llmoi_matmul_row **rows; /* the same rows, as the weight store wants them */

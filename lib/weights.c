@@ -46,8 +46,7 @@ static uint64_t block_layout(const llmo_model *m, uint32_t block, char *base, ll
     return at;
 }
 
-uint64_t llmoi_weights_block_bytes(const llmo_model *m, const llmoi_matmul_row *const *rows, uint32_t block) {
-    (void)rows; /* every row of today reads the file's layout */
+uint64_t llmoi_weights_block_bytes(const llmo_model *m, uint32_t block) {
     return block_layout(m, block, NULL, NULL);
 }
 

@@ -16,8 +16,8 @@ struct llmoi_weights {
     const float **vecs;
 };
 
-/* Bytes of block `block` (0: outside the layers, i + 1: layer i) when the matrices are laid out for rows[mat]. */
-uint64_t llmoi_weights_block_bytes(const llmo_model *m, const llmoi_matmul_row *const *rows, uint32_t block);
+/* Bytes of block `block` (0: outside the layers, i + 1: layer i). The same for any rows: they read the file's layout. */
+uint64_t llmoi_weights_block_bytes(const llmo_model *m, uint32_t block);
 
 /* Finds the model's store for these rows or reads one; a reference either way. */
 LLMOI_MUST_CHECK llmo_status llmoi_weights_acquire(llmo_model *m, const llmoi_matmul_row *const *rows,

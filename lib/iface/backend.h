@@ -16,7 +16,6 @@ typedef struct llmoi_dims {
     uint32_t n_batch; /* most tokens in a pass */
     uint32_t max_k;   /* longest input of any matmul */
     uint32_t n_embd, n_ff, n_experts, n_experts_used;
-    uint32_t n_threads;
 } llmoi_dims;
 
 /* One context's means to run on a device. */
